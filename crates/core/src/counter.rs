@@ -1,0 +1,168 @@
+//! Counters: what was used of each scope in the current hour, the current day and in total, and what is held.
+//!
+//! # Invariants
+//! - I9: a window's tally is exactly the sum of the ledger lines of its period and the scope's current reset.
+//! - Holds and active slots belong to no period: midnight does not touch them.
+
+use crate::limit::{Quantity, Scope, Window};
+use crate::money::Money;
+use crate::time::Timestamp;
+
+/// Sums over one period.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// The start of the period.
+    pub start: Timestamp,
+    /// Attempts started.
+    pub jobs: u64,
+    /// Input and output tokens, less refunds.
+    pub tokens: i64,
+    /// Money; never refunded.
+    pub cost: Money,
+    /// Pull requests made.
+    pub pull_requests: u64,
+    /// Issues made.
+    pub issues: u64,
+    /// Which warnings and exhaustions were told in this period, a bit each.
+    pub told: u8,
+}
+
+impl Tally {
+    /// The bit that says that this crossing was told.
+    pub const fn told_bit(quantity: Quantity, exceeded: bool) -> u8 {
+        let index = match quantity {
+            Quantity::Tokens => 0,
+            Quantity::Cost => 1,
+            Quantity::Jobs => 2,
+            Quantity::PullRequests | Quantity::Issues | Quantity::Concurrent => 3,
+        };
+        1 << (index * 2 + if exceeded { 1 } else { 0 })
+    }
+}
+
+/// What changed in a scope: one booking.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Booking {
+    /// Attempts started.
+    pub jobs: u64,
+    /// Tokens used; negative for a refund.
+    pub tokens: i64,
+    /// Money spent.
+    pub cost: Money,
+    /// Pull requests made.
+    pub pull_requests: u64,
+    /// Issues made.
+    pub issues: u64,
+}
+
+/// Use and holds of one scope.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Counter {
+    /// Whose.
+    pub scope: Scope,
+    /// How often it was reset. Ledger lines of earlier resets count no more.
+    pub resets: u32,
+    /// The current UTC hour.
+    pub hour: Tally,
+    /// The current UTC day.
+    pub day: Tally,
+    /// Since the last reset.
+    pub total: Tally,
+    /// Tokens held by live attempts.
+    pub held_tokens: u64,
+    /// Money held by live attempts.
+    pub held_cost: Money,
+    /// Pull requests that live attempts may make.
+    pub held_pull_requests: u32,
+    /// Issues that live attempts may make.
+    pub held_issues: u32,
+    /// Live attempts.
+    pub active: u32,
+    /// Repositories: nothing starts before this time.
+    pub cooldown_until: Timestamp,
+}
+
+impl Counter {
+    /// Nothing used, nothing held.
+    pub const fn new(scope: Scope) -> Self {
+        const EMPTY: Tally = Tally {
+            start: Timestamp::EPOCH,
+            jobs: 0,
+            tokens: 0,
+            cost: Money::ZERO,
+            pull_requests: 0,
+            issues: 0,
+            told: 0,
+        };
+        Self {
+            scope,
+            resets: 0,
+            hour: EMPTY,
+            day: EMPTY,
+            total: EMPTY,
+            held_tokens: 0,
+            held_cost: Money::ZERO,
+            held_pull_requests: 0,
+            held_issues: 0,
+            active: 0,
+            cooldown_until: Timestamp::EPOCH,
+        }
+    }
+
+    /// The tally of the window's current period: empty when nothing was booked in it yet.
+    pub fn window(&self, window: Window, now: Timestamp) -> Tally {
+        let tally = match window {
+            Window::Hour => self.hour,
+            Window::Day => self.day,
+            Window::Total => self.total,
+        };
+        let start = window.start(now);
+        if tally.start == start {
+            tally
+        } else {
+            Tally {
+                start,
+                ..Tally::default()
+            }
+        }
+    }
+
+    /// The window's tally, rolled to the period that `now` lies in.
+    pub fn roll(&mut self, window: Window, now: Timestamp) -> &mut Tally {
+        let rolled = self.window(window, now);
+        let tally = match window {
+            Window::Hour => &mut self.hour,
+            Window::Day => &mut self.day,
+            Window::Total => &mut self.total,
+        };
+        *tally = rolled;
+        tally
+    }
+
+    /// Adds a booking of the hour `hour` and the reset `resets` to every window that it still belongs to at `now`.
+    pub fn book(&mut self, hour: Timestamp, resets: u32, booking: Booking, now: Timestamp) {
+        if resets != self.resets {
+            return;
+        }
+        for window in Window::ALL {
+            if window.start(hour) != window.start(now) {
+                continue;
+            }
+            let tally = self.roll(window, now);
+            tally.jobs += booking.jobs;
+            tally.tokens = tally.tokens.saturating_add(booking.tokens);
+            tally.cost += booking.cost;
+            tally.pull_requests += booking.pull_requests;
+            tally.issues += booking.issues;
+        }
+    }
+
+    /// Starts all periods anew. Holds and active slots stay: what runs, runs.
+    pub fn reset(&mut self) {
+        self.resets += 1;
+        self.hour = Tally::default();
+        self.day = Tally::default();
+        self.total = Tally::default();
+        self.cooldown_until = Timestamp::EPOCH;
+    }
+}

@@ -1,0 +1,5 @@
+//! The engine: turns, time, wake-ups.
+
+mod handle;
+
+pub use handle::{Handle, Refusal};
