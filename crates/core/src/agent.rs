@@ -96,17 +96,29 @@ pub struct Agent {
     pub quarantines: u32,
     /// The tasks of the fast failures in a row.
     pub fast_failures: Vec<TaskKey>,
-    /// An offer of it went unanswered: nothing more is offered until it syncs.
+    /// An offer of it went unanswered: nothing more is offered until it syncs. Not stored.
     pub mute: bool,
     /// When it was last heard of. Stored only along with other changes.
     pub last_seen: Timestamp,
     /// The highest sync number of this session. Not stored.
     pub last_n: Option<u64>,
-    /// Attempts that occupy it, with those it has not taken yet.
+    /// Attempts that occupy it, with those it has not taken yet. Stored with the attempts.
     pub attempts: Vec<AttemptKey>,
 }
 
 impl Agent {
+    /// Whether `other` differs at most in what is not stored.
+    pub fn same_stored(&self, other: &Self) -> bool {
+        let softened = Self {
+            last_seen: other.last_seen,
+            last_n: other.last_n,
+            mute: other.mute,
+            attempts: other.attempts.clone(),
+            ..self.clone()
+        };
+        softened == *other
+    }
+
     /// How many attempts occupy it.
     pub fn load(&self) -> u32 {
         u32::try_from(self.attempts.len()).unwrap_or(u32::MAX)

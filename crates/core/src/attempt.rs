@@ -266,8 +266,10 @@ pub struct Attempt {
     pub usage: Vec<ModelUsage>,
     /// Why its agent was told to stop it.
     pub stop: Option<StopReason>,
-    /// Whether some agent-side answer has told that stop already. Not stored.
+    /// Whether some answer has told that stop already. Not stored.
     pub stop_told: bool,
+    /// An ended claim of an agent that is not registered keeps its locks until its lease would have ended.
+    pub lingers_until: Option<Timestamp>,
 }
 
 impl Attempt {
@@ -284,6 +286,13 @@ impl Attempt {
     /// Whether it holds the task's lease.
     pub const fn is_live(&self) -> bool {
         self.state.is_live()
+    }
+
+    /// Whether `other` differs at most in what is not stored.
+    pub fn same_stored(&self, other: &Self) -> bool {
+        let softened =
+            Self { delivered_at: other.delivered_at, stop_told: other.stop_told, ..self.clone() };
+        softened == *other
     }
 
     /// How it ended, once it has.

@@ -194,6 +194,8 @@ pub enum Gate {
 pub struct Fanout {
     /// Dependents up to this key were told.
     pub after: TaskKey,
+    /// Whether a cancellation takes them along.
+    pub cascade: bool,
 }
 
 /// How one dependency of a task stands.
@@ -247,8 +249,8 @@ pub struct Task {
     pub timeout: Option<Span>,
     /// Not dispatched earlier, as the client asked.
     pub not_before: Option<Timestamp>,
-    /// The end of the backoff after a failed attempt.
-    pub backoff_until: Option<Timestamp>,
+    /// Not dispatched before: set while `not_before` or a backoff lies ahead, cleared when it has passed.
+    pub delayed_until: Option<Timestamp>,
     /// Failed attempts before dead letter.
     pub max_retries: u32,
     /// Failed attempts so far.
@@ -327,16 +329,11 @@ impl Task {
         self.key.created_at()
     }
 
-    /// The time before which it is not dispatched, if it lies ahead of some moment it was set for.
-    pub fn starts_at(&self) -> Option<Timestamp> {
-        self.not_before.max(self.backoff_until)
-    }
-
     /// The queue in which it waits, when it is ready: pending, with no time to wait for.
     ///
     /// A pending task whose time lies ahead is in no queue: its [`wakes_at`](Self::wakes_at) brings it back.
     pub fn queue(&self) -> Option<Queue> {
-        (self.status == Status::Pending && self.starts_at().is_none()).then(|| Queue {
+        (self.status == Status::Pending && self.delayed_until.is_none()).then(|| Queue {
             class: self.class.id,
             gate: self.gate.clone(),
         })
@@ -344,8 +341,12 @@ impl Task {
 
     /// When the passing of time alone changes something for it.
     pub fn wakes_at(&self) -> Option<Timestamp> {
+        if self.fanout.is_some() {
+            // The rest of its dependents is told as soon as possible.
+            return Some(Timestamp::EPOCH);
+        }
         match self.status {
-            Status::Pending => self.starts_at(),
+            Status::Pending => self.delayed_until,
             Status::InProgress => match (self.deadline, self.lease_expires_at) {
                 (Some(deadline), Some(lease)) => Some(deadline.min(lease)),
                 (deadline, lease) => deadline.or(lease),
@@ -444,7 +445,7 @@ pub(crate) mod tests {
             estimated_tokens: 0,
             timeout: None,
             not_before: None,
-            backoff_until: None,
+            delayed_until: None,
             max_retries: DEFAULT_MAX_RETRIES,
             retry_count: 0,
             attempt: 0,

@@ -1,10 +1,19 @@
-//! The handle: how edges ask the engine.
+//! The handle: how edges ask the engine, and wait for what is durable.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
 
 use adjutant_core::access::Actor;
-use adjutant_core::command::{Answer, Command, IdempotencyKey};
-use adjutant_core::rejection::Rejection;
+use adjutant_core::command::{Answer, Command, IdempotencyKey, Request, Ticket};
+use adjutant_core::name::AgentId;
+use adjutant_core::rejection::{Rejection, Slug};
+use adjutant_core::time::Span;
 use adjutant_store::{Reader, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+
+use crate::readers::{Readers, stopped};
 
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -17,32 +26,135 @@ pub enum Refusal {
     Bug(String),
 }
 
+/// A request and where its answer goes.
+pub(crate) struct Letter {
+    pub(crate) request: Request,
+    pub(crate) reply: Option<oneshot::Sender<Result<Answer, Refusal>>>,
+}
+
+/// What comes through the inbox.
+pub(crate) enum Mail {
+    /// A request.
+    Letter(Box<Letter>),
+    /// The end: answer who waits, and stop.
+    Stop,
+}
+
 /// A handle to a running engine; cheap to clone.
 #[derive(Clone)]
-pub struct Handle {}
+pub struct Handle {
+    pub(crate) inbox: SyncSender<Mail>,
+    pub(crate) tickets: Arc<AtomicU64>,
+    pub(crate) readers: Arc<Readers>,
+    pub(crate) last_seq: watch::Receiver<u64>,
+    pub(crate) longest_wait: Duration,
+}
 
 impl Handle {
-    /// Asks one thing, and waits until its answer is durable.
+    /// Asks one thing, and waits until its answer is durable. A sync that waits is answered when there is something
+    /// to say, or when its wait is over.
+    ///
+    /// # Errors
+    /// See [`Refusal`]. When the inbox is full the refusal comes at once.
     pub async fn call(
         &self,
-        _actor: Actor,
-        _command: Command,
-        _idempotency: Option<IdempotencyKey>,
+        actor: Actor,
+        command: Command,
+        idempotency: Option<IdempotencyKey>,
     ) -> Result<Answer, Refusal> {
-        todo!()
+        let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
+        let wait = match &command {
+            Command::Sync(sync) if !sync.wait.is_zero() => Some((sync.agent.clone(), sync.wait)),
+            _ => None,
+        };
+        let (reply, answer) = oneshot::channel();
+        self.send(Request { actor, command, idempotency, ticket }, Some(reply))?;
+        let answer = match wait {
+            None => answer.await,
+            Some((agent, wait)) => self.wait(agent, ticket, wait, answer).await,
+        };
+        answer.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    fn send(
+        &self,
+        request: Request,
+        reply: Option<oneshot::Sender<Result<Answer, Refusal>>>,
+    ) -> Result<(), Refusal> {
+        match self.inbox.try_send(Mail::Letter(Box::new(Letter { request, reply }))) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_)) => Err(Refusal::Rejected(
+                Rejection::new(Slug::Overloaded, "the server has more to do than it can take in")
+                    .retry_after(Some(Span::from_secs(1))),
+            )),
+            Err(TrySendError::Disconnected(_)) => Err(stopped()),
+        }
+    }
+
+    /// Waits for the answer of a sync. When the wait is over, or the caller is gone, the engine is told.
+    async fn wait(
+        &self,
+        agent: AgentId,
+        ticket: Ticket,
+        wait: Span,
+        mut answer: oneshot::Receiver<Result<Answer, Refusal>>,
+    ) -> Result<Result<Answer, Refusal>, oneshot::error::RecvError> {
+        let wait = Duration::from_micros(wait.as_micros().unsigned_abs()).min(self.longest_wait);
+        let mut guard = WaitGuard { handle: self, agent: Some((agent, ticket)) };
+        tokio::select! {
+            answered = &mut answer => {
+                guard.agent = None;
+                return answered;
+            }
+            () = tokio::time::sleep(wait) => {}
+        }
+        guard.end();
+        answer.await
     }
 
     /// Reads what is committed, beside the turns.
-    pub async fn query<T, F>(&self, _ask: F) -> Result<T, Refusal>
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn query<T, F>(&self, ask: F) -> Result<T, Refusal>
     where
         T: Send + 'static,
         F: FnOnce(&mut dyn Reader) -> Result<T, StoreError> + Send + 'static,
     {
-        todo!()
+        self.readers.ask(ask).await
     }
 
     /// The number of the last committed event, and a signal for each new one.
     pub fn last_seq(&self) -> watch::Receiver<u64> {
-        todo!()
+        self.last_seq.clone()
+    }
+}
+
+/// Tells the engine that nobody waits any more, however the wait ends.
+struct WaitGuard<'a> {
+    handle: &'a Handle,
+    agent: Option<(AgentId, Ticket)>,
+}
+
+impl WaitGuard<'_> {
+    fn end(&mut self) {
+        let Some((agent, ticket)) = self.agent.take() else { return };
+        let own = Ticket(self.handle.tickets.fetch_add(1, Ordering::Relaxed));
+        let request = Request {
+            actor: Actor::admin(),
+            command: Command::WaitOver(agent, ticket),
+            idempotency: None,
+            ticket: own,
+        };
+        if let Err(error) = self.handle.send(request, None) {
+            // The next sync of the agent, or the end of the server, ends the wait instead.
+            tracing::debug!(%error, "the end of a wait was not told");
+        }
+    }
+}
+
+impl Drop for WaitGuard<'_> {
+    fn drop(&mut self) {
+        self.end();
     }
 }

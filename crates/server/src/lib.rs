@@ -1,1 +1,34 @@
-//! placeholder
+//! The server: the HTTP API of adjutant.
+//!
+//! It translates and decides nothing. A request passes the [`access`] guard, is parsed into a command ([`parse`]),
+//! asked of the engine, and its answer is shown ([`view`]). Read [`access::table`] for the list of all endpoints, and
+//! [`routes`] for what each does.
+//!
+//! # Not here
+//! The rules: `adjutant-core`. Time, waiting and commits: `adjutant-engine`. Flags and files: the command line.
+
+mod access;
+mod app;
+mod attempt_token;
+mod body;
+mod config;
+mod extract;
+mod failure;
+mod json;
+mod parse;
+mod patience;
+mod query;
+mod reply;
+mod routes;
+mod serve;
+mod stream;
+pub mod token;
+mod view;
+
+pub use config::Config;
+pub use serve::{ServeError, serve};
+
+/// The description of the API (`OpenAPI` 3.1) as JSON text.
+pub fn openapi() -> String {
+    routes::openapi::document()
+}

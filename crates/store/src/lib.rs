@@ -2,10 +2,29 @@
 //!
 //! A [`Store`] has no business rules. It loads the rows that a turn needs, and writes those that the core changed,
 //! with the ledger lines and the events, in one transaction. A [`Reader`] answers questions beside the turns.
+//!
+//! [`memory`] is the specification, also of what servers that share a database meet: locked rows, rows that are
+//! skipped because another holds them, turns that overlap. [`sqlite`] is the embedded store of one process. Both run
+//! the same [conformance suite](conformance).
+//!
+//! # Not here
+//! When a row is loaded, and what is done with it: the core and the engine.
 
+pub mod conformance;
+pub mod memory;
 mod read;
+pub mod sqlite;
 
 pub use read::{Details, Page, Reader, StoredTask, TaskFilter};
+
+use adjutant_core::set::rows::{Changes, Rows, Wanted};
+
+/// Live output of a task beyond this many bytes is dropped, oldest first.
+pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
+/// How many of the tasks that wait for one are named.
+pub const MAX_BLOCKERS: usize = 100;
+/// The most idempotency keys that are forgotten in one turn.
+pub const MAX_FORGOTTEN: usize = 1_000;
 
 /// What went wrong with the machine, as opposed to a valid answer that says no.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -22,4 +41,70 @@ pub enum StoreError {
     /// The store is broken or was written by something else: no turn can go on.
     #[error("the store is broken: {0}")]
     Broken(String),
+}
+
+/// Why a commit has no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommitError {
+    /// The transaction was rolled back: nothing of it happened.
+    #[error(transparent)]
+    RolledBack(#[from] StoreError),
+    /// It may have happened or not, and this process cannot find out: it must end, and the next start will see.
+    #[error("the outcome of a commit is unknown: {0}")]
+    Unknown(String),
+}
+
+/// How much room a store has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    /// Enough.
+    Ample,
+    /// So little that what is left is kept for the ends of what runs: nothing new is accepted.
+    Low,
+}
+
+/// Where rows live.
+///
+/// # Durability
+/// After [`commit`](Store::commit) has returned `Ok`, everything in the changes survives a crash of the process and of
+/// the machine. After any other return of any call nothing of the turn survives, with one exception that is told:
+/// [`CommitError::Unknown`].
+pub trait Store: Send {
+    /// Whether other servers change the same rows. If not, a working set lives on from turn to turn.
+    fn is_shared(&self) -> bool;
+
+    /// All that a complete working set starts with: agents, policies, counters, classes, open attempts with their
+    /// tasks and ledger lines, locks, and the queues in which something waits.
+    ///
+    /// # Errors
+    /// When rows cannot be read, or are not what this program writes.
+    fn census(&mut self) -> Result<Rows, StoreError>;
+
+    /// Rows for a turn. The first load of a turn begins its transaction; where the store is shared every row that is
+    /// given, and every absence, is locked until the turn ends.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] when another server holds a row for too long: the turn is to be abandoned and tried again.
+    fn load(&mut self, wanted: &Wanted) -> Result<Rows, StoreError>;
+
+    /// Writes the changes of a turn in one transaction and ends the turn. Gives the number of its last event, or of
+    /// the last one before it when it has none.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    fn commit(&mut self, changes: &Changes) -> Result<u64, CommitError>;
+
+    /// Ends a turn that changes nothing, or that is given up.
+    fn abandon(&mut self);
+
+    /// A reader of what is committed, for use on another thread.
+    ///
+    /// # Errors
+    /// When the store cannot be opened once more.
+    fn reader(&self) -> Result<Box<dyn Reader>, StoreError>;
+
+    /// How much room there is.
+    fn space(&self) -> Space {
+        Space::Ample
+    }
 }

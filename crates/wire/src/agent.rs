@@ -64,11 +64,24 @@ pub struct Agent {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub quarantined_until: Option<Timestamp>,
     /// Any JSON, kept for people.
+    #[serde(default, deserialize_with = "json_of_any_reader")]
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<RawJson>,
     /// When it first registered.
     #[schema(value_type = String, format = DateTime)]
     pub registered_at: Timestamp,
+}
+
+/// Reads JSON text by way of a value: raw text cannot be read where an agent is flattened into another object.
+fn json_of_any_reader<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<RawJson>, D::Error> {
+    match <Option<serde_json::Value> as Deserialize>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(value) => serde_json::value::to_raw_value(&value)
+            .map(Some)
+            .map_err(serde::de::Error::custom),
+    }
 }
 
 /// An attempt that the agent runs.

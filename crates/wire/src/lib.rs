@@ -14,7 +14,7 @@ pub use agent::{Agent, AgentNote, Heartbeat, NewAgent, Running, Start, Stop, Syn
 pub use error::{ApiError, ErrorBody};
 pub use limit::{Allowance, AllowanceCheck, AllowanceUsage, LimitSpec, Model, Repo, ScopeLimits, ScopeUse};
 pub use ops::{
-    Event, Explanation, ExplanationGroup, FleetAgent, FleetStatus, Health, NewToken, Output, Token,
+    Acknowledgement, Event, Explanation, ExplanationGroup, FleetAgent, FleetStatus, Health, NewToken, Output, Token,
     TokenMade, UsageEvent, UsageReport,
 };
 pub use task::{
@@ -26,6 +26,10 @@ pub use task::{
 pub type RawJson = Box<serde_json::value::RawValue>;
 
 /// Reads a field that may be absent, `null` or a value, and keeps the three apart.
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things here, and serde offers no other way to tell them apart"
+)]
 pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
     D: serde::Deserializer<'de>,

@@ -32,7 +32,8 @@ pub enum UsageEvent {
 /// Tokens and cost that an agent reports.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct UsageReport {
-    /// Who ran it.
+    /// Who ran it; may be absent with the token of an attempt, which knows.
+    #[serde(default, deserialize_with = "null_is_default")]
     pub agent_id: String,
     /// The task, or the job that was dispatched elsewhere.
     pub job_id: String,
@@ -74,6 +75,13 @@ pub struct Output {
     /// The agent that speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<String>,
+}
+
+/// That something was done, where there is nothing to show.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Acknowledgement {
+    /// In words.
+    pub message: String,
 }
 
 /// Something that happened.

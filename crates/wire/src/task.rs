@@ -81,10 +81,10 @@ pub struct Task {
     /// Its title.
     pub title: String,
     /// What has to be done.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub description: String,
     /// How urgent it is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     #[schema(value_type = String)]
     pub priority: Priority,
     /// Where it stands: `pending`, `blocked`, `in_progress`, `completed`, `failed` or `cancelled`.
@@ -126,10 +126,10 @@ pub struct Task {
     #[serde(default, deserialize_with = "null_is_default")]
     pub blockers: Vec<String>,
     /// How many tasks named this one as a dependency.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub blockers_count: u32,
     /// Tokens held at dispatch.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub estimated_tokens: u64,
     /// Upper bound of one attempt, in seconds.
     #[serde(default)]
@@ -140,10 +140,10 @@ pub struct Task {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub not_before: Option<Timestamp>,
     /// Failed attempts before dead letter.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub max_retries: u32,
     /// Failed attempts so far.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub retry_count: u32,
     /// When the last attempt started.
     #[serde(default)]
@@ -153,7 +153,7 @@ pub struct Task {
     #[serde(default)]
     pub fail_reason: Option<String>,
     /// Number of the current or last attempt; the fencing token.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub attempt: u32,
     /// Who holds it, or held it at its end.
     #[serde(default)]
@@ -167,26 +167,48 @@ pub struct Task {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub lease_expires_at: Option<Timestamp>,
     /// 0–100.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub progress: u8,
     /// What was remarked.
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "notes_of_any_server")]
     pub notes: Vec<Note>,
     /// How the last finished attempt went.
     #[serde(default)]
     pub result: Option<TaskResult>,
     /// What it cost so far.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub usage: TaskUse,
     /// Why it waits, while it is pending or blocked.
     #[serde(default)]
     pub waiting: Option<Waiting>,
     /// When it arrived; rises strictly.
+    #[serde(default, deserialize_with = "null_is_default")]
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// When it last changed.
+    #[serde(default, deserialize_with = "null_is_default")]
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
+}
+
+/// Reads notes, also those of a server that keeps them as plain text.
+fn notes_of_any_server<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Note>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Notes {
+        Own(Vec<Note>),
+        Text(String),
+        Other(serde::de::IgnoredAny),
+    }
+    Ok(match Option::deserialize(deserializer)? {
+        Some(Notes::Own(notes)) => notes,
+        Some(Notes::Text(text)) if !text.is_empty() => vec![Note {
+            at: Timestamp::EPOCH,
+            author: String::new(),
+            text,
+        }],
+        Some(Notes::Text(_) | Notes::Other(_)) | None => Vec::new(),
+    })
 }
 
 /// A remark on a task.

@@ -1,1 +1,72 @@
-//! placeholder
+//! The worker: one agent's process, which registers, answers the roll-call, and runs a command for each task.
+//!
+//! ```text
+//!            ┌───────────────────────────── roll_call ─────────────────────────────┐
+//!  server ◄──┤ sync: running, done, room      answer: start, stop, done, drain      ├──► observer
+//!            └──── roster: who runs, who is done and not acknowledged ──────────────┘
+//!                                  │ start, stop              ▲ ended
+//!                                  ▼                          │
+//!                attempt: one Tokio task, one process group for each (id, attempt)
+//!                template → process → stdout (output, usage) → completion
+//! ```
+//!
+//! # Invariants
+//! - The same (id, attempt) is started at most once, however often it is offered.
+//! - An attempt is listed in each sync until its process is gone, and its completion is sent until it is
+//!   acknowledged; nothing that was finished is lost because the server was away.
+//! - Attempts whose lease could not be renewed in time are ended, before another agent may start them.
+//! - A command never sees the worker's own token, only the one of its attempt.
+//! - Memory is bounded for each attempt, whatever its command prints.
+//!
+//! # Not here
+//! HTTP: `adjutant-client`. Which task goes where: the server.
+
+mod adapter;
+mod attempt;
+mod config;
+mod environment;
+mod error;
+mod feed;
+mod lease;
+mod lines;
+mod observer;
+mod process;
+mod reporter;
+mod roll_call;
+mod roster;
+mod template;
+mod text;
+mod usage;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use adjutant_client::Client;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, GRACE};
+pub use error::Error;
+pub use observer::{Cause, Notice, Observer, Silent, Summary};
+
+/// Works as the agent that `config` describes, until `shutdown` is cancelled.
+///
+/// A server that is away is waited for; what runs goes on as long as its lease allows. When `shutdown` is cancelled
+/// the commands are asked to end (and made to, after [`Config::grace`]), results that are there are delivered, and
+/// the interrupted attempts are given back, so that they go elsewhere at once.
+///
+/// # Errors
+/// [`Error::Config`] when the configuration makes no sense, [`Error::Superseded`] when another process speaks for
+/// the agent now, [`Error::Server`] when the server refuses for good.
+pub async fn run(
+    client: Client,
+    config: Config,
+    shutdown: CancellationToken,
+    observer: Arc<dyn Observer>,
+) -> Result<Summary, Error> {
+    config.check()?;
+    roll_call::RollCall::new(client, config, shutdown, observer)
+        .run()
+        .await
+}

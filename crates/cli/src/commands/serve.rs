@@ -1,0 +1,68 @@
+//! `adjutant serve`: a server that stays.
+
+use clap::Args;
+
+use crate::arguments::Logging;
+use crate::context::Context;
+use crate::failure::Outcome;
+use crate::host::{Host, Settings};
+use crate::{logging, signals};
+
+/// Run the server
+///
+/// Prints one line `listening on http://ADDR` when it accepts requests and logs to stderr. SIGTERM and SIGINT end it
+/// cleanly. The first start writes an admin token to adjutant.token beside the store.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  adjutant serve
+  adjutant serve --listen 0.0.0.0:7717 --public-url https://adjutant.example.org
+  adjutant serve --store sqlite:/var/lib/adjutant/adjutant.db --log-format json")]
+pub(crate) struct Arguments {
+    /// Where to listen [env: ADJUTANT_LISTEN] [default: 127.0.0.1:7717]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// An agent that is silent for longer is offline [env: ADJUTANT_AGENT_TTL] [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    agent_ttl: Option<String>,
+    /// How long a claim by an agent that never registered lasts [env: ADJUTANT_CLAIM_LEASE] [default: 24h]
+    #[arg(long, value_name = "DURATION")]
+    claim_lease: Option<String>,
+    /// The URL by which others reach the server [env: ADJUTANT_PUBLIC_URL]
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// Ask for no tokens; on loopback addresses only [env: ADJUTANT_OPEN]
+    #[arg(long)]
+    open: bool,
+    #[command(flatten)]
+    logging: Logging,
+}
+
+/// Serves.
+pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
+    let configuration = &context.configuration;
+    let settings = Settings {
+        listen: configuration.listen(arguments.listen.as_ref(), None)?,
+        store: configuration.store(None)?,
+        open: configuration.open(arguments.open)?,
+        public_url: configuration.public_url(arguments.public_url.as_ref()),
+        agent_ttl: configuration.agent_ttl(arguments.agent_ttl.as_ref(), None)?,
+        claim_lease: configuration.claim_lease(arguments.claim_lease.as_ref())?,
+        default_allowance: configuration.default_allowance().cloned(),
+        admin_token: configuration.admin_token()?,
+        guests: Vec::new(),
+    };
+    logging::start(configuration, &arguments.logging, "info", std::io::stderr)?;
+    // Watched from before the start: a signal that comes while the store is opened is not lost.
+    let stop = signals::stop()?;
+    let mut host = Host::start(settings).await?;
+    context
+        .printer
+        .line(format!("listening on http://{}", host.address))?;
+    tokio::select! {
+        signal = stop => {
+            tracing::info!(signal, "stopping");
+            host.stop().await
+        }
+        failure = host.failed() => Err(failure),
+    }
+}

@@ -1,0 +1,39 @@
+//! What every command is given: the configuration, the printer, and a client when it asks for one.
+
+use adjutant_client::Client;
+
+use crate::configuration::Configuration;
+use crate::failure::{Failure, Outcome};
+use crate::output::Printer;
+
+/// What every command is given.
+pub(crate) struct Context {
+    /// Flags, environment, file, defaults.
+    pub(crate) configuration: Configuration,
+    /// Where the answer goes.
+    pub(crate) printer: Printer,
+}
+
+impl Context {
+    /// A client of the configured server.
+    pub(crate) fn client(&self) -> Outcome<Client> {
+        Ok(Client::new(
+            &self.configuration.url()?,
+            self.configuration.token()?,
+        )?)
+    }
+}
+
+impl From<adjutant_client::Error> for Failure {
+    fn from(error: adjutant_client::Error) -> Self {
+        let failure = if matches!(error, adjutant_client::Error::Invalid(_)) {
+            Self::usage(error.to_string())
+        } else {
+            Self::new(error.to_string())
+        };
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Text for terminals: nothing that others wrote reaches a terminal raw, and all of it fits.
+
+use std::fmt::Write as _;
+
+use adjutant_core::money::Money;
+use adjutant_core::time::{Span, Timestamp};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+/// Characters that steer a terminal or turn the direction of text: a title made of them could hide or fake output.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// The text with everything that steers a terminal made visible; lines and tabs stay.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if steers(c) && c != '\n' && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// The same on one line.
+pub(crate) fn one_line(text: &str) -> String {
+    let text: String = text
+        .trim()
+        .chars()
+        .map(|c| if matches!(c, '\n' | '\r' | '\t') { ' ' } else { c })
+        .collect();
+    plain(&text)
+}
+
+/// How many columns the text takes.
+pub(crate) fn columns(text: &str) -> usize {
+    text.width()
+}
+
+/// The text in at most `width` columns; what does not fit becomes `…`.
+pub(crate) fn clip(text: &str, width: usize) -> String {
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let mut clipped = String::new();
+    let mut used = 1;
+    for c in text.chars() {
+        used += c.width().unwrap_or(0);
+        if used > width {
+            break;
+        }
+        clipped.push(c);
+    }
+    clipped.push('…');
+    clipped
+}
+
+/// A number with its thousands set apart.
+pub(crate) fn number(n: impl Into<i128>) -> String {
+    let n: i128 = n.into();
+    let digits = n.unsigned_abs().to_string();
+    let mut text = String::from(if n < 0 { "-" } else { "" });
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The text, or `-` where there is none.
+pub(crate) fn or_dash(text: &str) -> String {
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A limit, where 0 is unlimited.
+pub(crate) fn limit(n: u64) -> String {
+    if n == 0 { "unlimited".to_owned() } else { number(n) }
+}
+
+/// What is left, where -1 is unlimited.
+pub(crate) fn left(n: i64) -> String {
+    if n == -1 {
+        "unlimited".to_owned()
+    } else {
+        number(n)
+    }
+}
+
+/// Money as dollars.
+pub(crate) fn dollars(money: Money) -> String {
+    let cents = money.as_cents();
+    if cents == 0.0 || cents.abs() >= 1.0 {
+        format!("${:.2}", cents / 100.0)
+    } else {
+        format!("${:.4}", cents / 100.0)
+    }
+}
+
+/// A time to the second.
+pub(crate) fn time(time: Timestamp) -> String {
+    let text = time.to_string();
+    match text.split_once('.') {
+        Some((seconds, _)) => format!("{}Z", seconds.replace('T', " ")),
+        None => text,
+    }
+}
+
+/// A length of time in the two largest units.
+pub(crate) fn length(span: Span) -> String {
+    let millis = span.as_micros() / 1_000;
+    let seconds = millis / 1_000;
+    let mut text = String::new();
+    // Writing into a String cannot fail.
+    let _ = match seconds {
+        0 => write!(text, "{millis}ms"),
+        1..60 => write!(text, "{seconds}.{}s", millis % 1_000 / 100),
+        60..3_600 => write!(text, "{}m{:02}s", seconds / 60, seconds % 60),
+        _ => write!(text, "{}h{:02}m", seconds / 3_600, seconds % 3_600 / 60),
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_cannot_steer_the_terminal() {
+        assert_eq!(
+            one_line("a\u{1b}[2Jb\nc\u{202e}d\u{9b}"),
+            "a\u{fffd}[2Jb c\u{fffd}d\u{fffd}"
+        );
+        assert_eq!(plain("a\r\n\tb"), "a\u{fffd}\n\tb");
+    }
+
+    #[test]
+    fn clipping_counts_columns_not_characters() {
+        assert_eq!(clip("short", 5), "short");
+        assert_eq!(clip("longer", 5), "long…");
+        assert_eq!(clip("漢字漢字", 5), "漢字…");
+        assert!(columns(&clip("漢字漢字", 4)) <= 4);
+    }
+
+    #[test]
+    fn numbers_money_and_lengths_read_well() {
+        assert_eq!(number(1_234_567_u64), "1,234,567");
+        assert_eq!(number(-12_i64), "-12");
+        assert_eq!(dollars(Money::from_cents(150.0).unwrap()), "$1.50");
+        assert_eq!(dollars(Money::from_cents(0.25).unwrap()), "$0.0025");
+        assert_eq!(length(Span::from_millis(250)), "250ms");
+        assert_eq!(length(Span::from_millis(12_340)), "12.3s");
+        assert_eq!(length(Span::from_secs(3_725)), "1h02m");
+        assert_eq!(
+            time("2026-11-24T18:30:00Z".parse().unwrap()),
+            "2026-11-24 18:30:00Z"
+        );
+    }
+}

@@ -1,0 +1,406 @@
+//! Dispatch: ready tasks meet agents that have room.
+//!
+//! Between turns nothing that could start waits (I11). So a turn looks only at what it opened: tasks that became ready,
+//! agents that gained room, limits and locks that let go. From the queues that these concern it takes task after task
+//! in order of dispatch: gate → route → permit → start. A class that finds no agent is closed for the turn; a task
+//! that something else than an agent stops steps aside, into the queue of what it waits for.
+//!
+//! # Invariants
+//! - I6: tasks are tried strictly in order over all queues concerned.
+//! - I1: a task takes no lock that is taken, nor one that an earlier task wants which lacks nothing but locks.
+//! - I4: nothing starts unless every scope of it permits.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::Turn;
+use crate::command::WaitingReason;
+use crate::event::EventKind;
+use crate::limit::{Ask, LimitRefusal, Scope};
+use crate::name::{AgentId, LockName, ModelName};
+use crate::router;
+use crate::set::queues::Front;
+use crate::set::{Need, Opened};
+use crate::set::rows::Value;
+use crate::task::{ClassId, DispatchOrder, Gate, Priority, Queue, Task, TaskKey};
+
+/// How many tasks of one queue may be passed over in a turn because they are too large for what is left.
+const MAX_PASSED_OVER: usize = 64;
+/// How many earlier tasks that want a lock are looked at.
+const MAX_WANTERS: usize = 16;
+
+/// What a try to start a task came to.
+enum Try {
+    Started,
+    /// Something else than an agent is in the way.
+    Gated(Gate),
+    /// No agent can take it.
+    NoAgent,
+}
+
+/// The queues that are being worked off.
+#[derive(Default)]
+struct Active {
+    fronts: BTreeMap<(DispatchOrder, Queue), ()>,
+    closed: HashSet<ClassId>,
+    passed_over: HashMap<Queue, usize>,
+}
+
+impl Turn<'_> {
+    pub(super) fn dispatch(&mut self) -> Need<()> {
+        let mut opened = std::mem::take(&mut self.set.opened);
+        let given = opened.clone();
+        if self.is_pass {
+            self.set.need_queues()?;
+            opened.push(Opened::All);
+        } else if !self.set.is_complete() {
+            // Where servers share a store, only what this turn made ready is tried at once; the pass that follows on
+            // a later snapshot looks at everything else.
+            opened.retain(|opened| matches!(opened, Opened::Task(_)));
+        }
+        if opened.is_empty() {
+            return Ok(());
+        }
+        self.set.need_roomy()?;
+        let mut active = Active::default();
+        for queue in self.concerned(&opened)? {
+            self.push_front(&mut active, queue, None)?;
+        }
+        while let Some(((order, queue), ())) = active.fronts.pop_first() {
+            if active.closed.contains(&queue.class) {
+                continue;
+            }
+            self.work_off(&mut active, order, queue)?;
+        }
+        // What this turn started may have opened nothing, but what it moved aside must not be forgotten.
+        self.set.opened.clear();
+        self.tell_first_refusals(&given)
+    }
+
+    /// Tries the front of one queue.
+    fn work_off(&mut self, active: &mut Active, order: DispatchOrder, queue: Queue) -> Need<()> {
+        let task = self.set.task(order.key)?;
+        match self.try_start(&task)? {
+            Try::Started => self.push_front(active, queue, None),
+            Try::NoAgent => {
+                active.closed.insert(queue.class);
+                Ok(())
+            }
+            Try::Gated(gate) if queue.gate.as_ref() == Some(&gate) => {
+                if matches!(gate, Gate::Lock(_)) {
+                    // The others of this queue wait for the same lock.
+                    self.shut(queue);
+                    return Ok(());
+                }
+                let passed = active.passed_over.entry(queue.clone()).or_default();
+                *passed += 1;
+                if *passed > MAX_PASSED_OVER || !self.is_by_estimate(&task, &gate)? {
+                    self.shut(queue);
+                    return Ok(());
+                }
+                self.push_front(active, queue, Some(order))
+            }
+            Try::Gated(gate) => {
+                let aside = Queue { class: queue.class, gate: Some(gate.clone()) };
+                self.set.put_task(Task { gate: Some(gate), ..(*task).clone() });
+                self.set.open_gated.remove(&aside);
+                self.push_front(active, queue, None)
+            }
+        }
+    }
+
+    /// The gate of this queue is shut: it is tried again when that changes.
+    fn shut(&mut self, queue: Queue) {
+        if queue.gate != Some(Gate::Estimate) && self.set.open_gated.remove(&queue) {
+            self.set.shut_gated.push(queue);
+        }
+    }
+
+    /// Puts the first task of a queue, or the first behind `after`, among those to be tried.
+    fn push_front(&mut self, active: &mut Active, queue: Queue, after: Option<DispatchOrder>) -> Need<()> {
+        match self.set.queues.front(&queue, after) {
+            Front::Task(order) => {
+                active.fronts.insert((order, queue), ());
+                Ok(())
+            }
+            Front::Empty => Ok(()),
+            Front::Unknown(bound) => {
+                // A class that nobody can take is not worth loading.
+                if active.closed.contains(&queue.class) || !self.has_taker(queue.class)? {
+                    return Ok(());
+                }
+                Err(self.set.want(|wanted| {
+                    wanted.windows.insert(queue, bound);
+                }))
+            }
+        }
+    }
+
+    /// Whether some agent could take a task of this class that asks for nothing else.
+    fn has_taker(&mut self, class: ClassId) -> Need<bool> {
+        let class = self.set.class_by_id(class)?;
+        let now = self.now;
+        let fleet = self.set.fleet(now)?;
+        fleet.prepare(&class);
+        let ask = router::Ask { demand: &class.demand, critical: false, avoid: &[] };
+        Ok(fleet.route_class(class.id, ask, &mut |_| true).is_some())
+    }
+
+    /// The queues that what was opened concerns.
+    fn concerned(&mut self, opened: &[Opened]) -> Need<BTreeSet<Queue>> {
+        let mut concerned = BTreeSet::new();
+        let mut agents: BTreeSet<&AgentId> = BTreeSet::new();
+        let mut models: BTreeSet<&ModelName> = BTreeSet::new();
+        let mut all = false;
+        for opened in opened {
+            match opened {
+                Opened::Task(key) => concerned.extend(self.set.task(*key)?.queue()),
+                Opened::Agent(id) => {
+                    agents.insert(id);
+                }
+                Opened::Gate(gate) => {
+                    let gated = self.set.queues.gated(gate);
+                    self.set.open_gated.extend(gated.iter().cloned());
+                    concerned.extend(gated);
+                }
+                Opened::Model(model) => {
+                    models.insert(model);
+                }
+                Opened::All => all = true,
+            }
+        }
+        if all {
+            let queues: Vec<Queue> = self.set.queues.waiting().cloned().collect();
+            self.set.open_gated.extend(queues.iter().filter(|queue| queue.gate.is_some()).cloned());
+            concerned.extend(queues);
+            return Ok(concerned);
+        }
+        if agents.is_empty() && models.is_empty() {
+            return Ok(concerned);
+        }
+        let now = self.now;
+        let fleet = self.set.fleet(now)?;
+        let profiles: BTreeSet<router::Profile> = agents
+            .into_iter()
+            .filter(|id| fleet.takes(id))
+            .filter_map(|id| fleet.profile_of(id).cloned())
+            .collect();
+        if profiles.is_empty() && models.is_empty() {
+            return Ok(concerned);
+        }
+        let candidates: Vec<Queue> = self
+            .set
+            .queues
+            .waiting()
+            .filter(|queue| match &queue.gate {
+                None | Some(Gate::Estimate) => true,
+                Some(_) => self.set.open_gated.contains(queue),
+            })
+            .cloned()
+            .collect();
+        for queue in candidates {
+            let class = self.set.class_by_id(queue.class)?;
+            let by_model = !models.is_empty()
+                && class.demand.model.as_ref().is_none_or(|model| models.contains(model));
+            if by_model || profiles.iter().any(|profile| profile.serves(&class.demand)) {
+                concerned.insert(queue);
+            }
+        }
+        Ok(concerned)
+    }
+
+    // ---- one task ------------------------------------------------------------------------------------------------
+
+    fn try_start(&mut self, task: &Task) -> Need<Try> {
+        if let Some(gate) = self.gate(task)? {
+            return Ok(Try::Gated(gate));
+        }
+        let Some(agent) = self.route(task)? else {
+            // A smaller task of the class might find one: then only its size is in the way.
+            if task.estimated_tokens > 0 && self.has_taker(task.class.id)? {
+                return Ok(Try::Gated(Gate::Estimate));
+            }
+            return Ok(Try::NoAgent);
+        };
+        let row = self.registered(&agent)?;
+        self.start(task, &agent, Some(&row), false)?;
+        Ok(Try::Started)
+    }
+
+    /// What is in the way beside an agent: a lock, or a limit of the task's own scopes.
+    fn gate(&mut self, task: &Task) -> Need<Option<Gate>> {
+        if let Some((lock, _)) = self.lock_in_the_way(task)? {
+            return Ok(Some(Gate::Lock(lock)));
+        }
+        Ok(self.shared_refusal(task)?.map(|(gate, _)| gate))
+    }
+
+    /// The first limit of repository, project or fleet that refuses a task, whoever takes it.
+    pub(super) fn shared_refusal(&mut self, task: &Task) -> Need<Option<(Gate, LimitRefusal)>> {
+        let hold = self.hold_for(task, task.class.demand.model.as_ref())?;
+        let ask = Ask { tokens: hold.tokens, cost: hold.cost, produces: task.produces };
+        let scopes = [
+            task.repo.clone().map(|repo| (Gate::Repo(repo.clone()), Scope::Repo(repo))),
+            task.project.clone().map(|project| (Gate::Project(project.clone()), Scope::Project(project))),
+            Some((Gate::Fleet, Scope::Fleet)),
+        ];
+        for (gate, scope) in scopes.into_iter().flatten() {
+            let policy = self.set.policy(&scope)?;
+            if policy.limits.is_empty() && policy.cooldown_after_failure.is_zero() {
+                continue;
+            }
+            let counter = self.set.counter(&scope)?;
+            if let Err(refusal) = policy.permits(&scope, &counter, ask, self.now) {
+                return Ok(Some((gate, *refusal)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a smaller task than this would have passed the gate.
+    fn is_by_estimate(&mut self, task: &Task, gate: &Gate) -> Need<bool> {
+        if *gate == Gate::Estimate {
+            return Ok(true);
+        }
+        Ok(self.shared_refusal(task)?.is_some_and(|(_, refusal)| refusal.by_estimate))
+    }
+
+    /// The best agent for a task that limits permit.
+    fn route(&mut self, task: &Task) -> Need<Option<AgentId>> {
+        let mut refused: HashSet<AgentId> = HashSet::new();
+        let now = self.now;
+        loop {
+            let fleet = self.set.fleet(now)?;
+            fleet.prepare(&task.class);
+            let ask = router::Ask {
+                demand: &task.class.demand,
+                critical: task.priority == Priority::Critical,
+                avoid: &task.failed_on,
+            };
+            let found = fleet.route_class(task.class.id, ask, &mut |id| !refused.contains(id));
+            let Some(id) = found else { return Ok(None) };
+            let agent = self.registered(&id)?;
+            let model = agent.model_for(task.class.demand.model.as_ref()).cloned();
+            match self.permits(task, &id, model.as_ref())? {
+                Ok(()) => return Ok(Some(id)),
+                Err(_) => refused.insert(id),
+            };
+        }
+    }
+
+    /// Whether every scope of a dispatch permits it: the one check of dispatch and claim.
+    pub(super) fn permits(
+        &mut self,
+        task: &Task,
+        agent: &AgentId,
+        model: Option<&ModelName>,
+    ) -> Need<Result<(), Box<LimitRefusal>>> {
+        let agent_scope = Scope::Agent(agent.clone());
+        let policy = self.set.policy(&agent_scope)?;
+        if let Some(model) = model
+            && !policy.model_allowlist.is_empty()
+            && !policy.model_allowlist.contains(model)
+        {
+            return Ok(Err(Box::new(LimitRefusal {
+                reason: format!("model not in allowlist: {model}"),
+                scope: agent_scope,
+                too_large: true,
+                by_estimate: false,
+                until: None,
+            })));
+        }
+        let hold = self.hold_for(task, model)?;
+        let ask = Ask { tokens: hold.tokens, cost: hold.cost, produces: task.produces };
+        let scopes = [
+            Some(agent_scope),
+            task.repo.clone().map(Scope::Repo),
+            task.project.clone().map(Scope::Project),
+            model.cloned().map(Scope::Model),
+            Some(Scope::Fleet),
+        ];
+        for scope in scopes.into_iter().flatten() {
+            let policy = self.set.policy(&scope)?;
+            if policy.limits.is_empty() && policy.cooldown_after_failure.is_zero() {
+                continue;
+            }
+            let counter = self.set.counter(&scope)?;
+            if let Err(refusal) = policy.permits(&scope, &counter, ask, self.now) {
+                return Ok(Err(refusal));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    // ---- locks ---------------------------------------------------------------------------------------------------
+
+    /// A lock that keeps a task from starting, and why: it is taken, or an earlier task wants it that lacks nothing
+    /// but locks. Without the second a task that wants two locks could wait for ever.
+    pub(super) fn lock_in_the_way(&mut self, task: &Task) -> Need<Option<(LockName, String)>> {
+        for lock in task.locks.iter() {
+            if let Some(holder) = self.set.lock_holder(lock)? {
+                let holder = self.set.task(holder.task)?;
+                return Ok(Some((lock.clone(), format!("is held by task `{}`", holder.id))));
+            }
+        }
+        for lock in task.locks.iter() {
+            let mut after = None;
+            for _ in 0..MAX_WANTERS {
+                let order = match self.set.queues.wanters(lock, after) {
+                    Front::Task(order) if order < task.order() => order,
+                    Front::Task(_) | Front::Empty => break,
+                    Front::Unknown(_) => {
+                        return Err(self.set.want(|wanted| {
+                            wanted.wanters.insert(lock.clone());
+                        }));
+                    }
+                };
+                after = Some(order);
+                let earlier = self.set.task(order.key)?;
+                if self.lacks_only_locks(&earlier)? {
+                    let why = format!("is wanted by the earlier task `{}`", earlier.id);
+                    return Ok(Some((lock.clone(), why)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn lacks_only_locks(&mut self, task: &Task) -> Need<bool> {
+        Ok(self.shared_refusal(task)?.is_none() && self.route(task)?.is_some())
+    }
+
+    // ---- first refusals ------------------------------------------------------------------------------------------
+
+    /// Tells once for each task when its first try found nobody.
+    fn tell_first_refusals(&mut self, opened: &[Opened]) -> Need<()> {
+        let ready: Vec<TaskKey> = opened
+            .iter()
+            .filter_map(|opened| match opened {
+                Opened::Task(key) => Some(*key),
+                _ => None,
+            })
+            .collect();
+        for key in ready {
+            let task = self.set.task(key)?;
+            if task.refusal_told || task.queue().is_none() {
+                continue;
+            }
+            let Some(waiting) = self.waiting(&task)? else { continue };
+            let kind = match waiting.reason {
+                WaitingReason::NoAgents | WaitingReason::NoCapableAgent | WaitingReason::AllBusy => {
+                    EventKind::DispatchFailedNoAgent
+                }
+                WaitingReason::RepoLimit | WaitingReason::ModelQuota | WaitingReason::Quota => {
+                    EventKind::DispatchFailedQuota
+                }
+                _ => continue,
+            };
+            let task = self.set.put_task(Task { refusal_told: true, ..(*task).clone() });
+            let payload = vec![
+                ("reason", Value::Text(waiting.reason.name().into())),
+                ("detail", Value::Text(waiting.detail)),
+            ];
+            self.set.emit(kind, Some(&task), None, self.now, payload);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,549 @@
+//! Roll-call: agents register, say what they run, and hear what to start and what to stop.
+//!
+//! A dispatch *offers* an attempt; the agent's next sync that lists it *takes* it. Only offered attempts are sent
+//! again; a taken one that a later sync does not list, nor finish, has ended as lost. So a lost answer loses nothing,
+//! and nothing is started twice.
+//!
+//! # Invariants
+//! - I2: an agent's load is what occupies it here, never what it says.
+//! - A call of a session that was superseded changes nothing.
+//! - Liveness is stamped when a sync arrives; an open connection proves nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::custody::OFFER_TIMEOUT;
+use super::{Reply, Turn, Verdict};
+use crate::access::Actor;
+use crate::agent::{Agent, AgentStatus};
+use crate::attempt::{Attempt, AttemptKey, AttemptState, Outcome, StopReason};
+use crate::command::{Answer, NewAgent, Start, Stop, Sync, SyncAnswer, TaskView, Ticket};
+use crate::event::EventKind;
+use crate::name::{AgentId, Label, TaskId};
+use crate::rejection::{Rejection, Slug};
+use crate::set::{Halt, Need, Opened, Waiter};
+use crate::task::Task;
+use crate::time::Span;
+
+/// The most attempts that one answer starts, when the agent names no number.
+const MAX_START: u32 = 1_000;
+
+/// A sync on its way to its answer.
+pub(super) struct PendingSync {
+    agent: AgentId,
+    max: Option<u32>,
+    wait: Span,
+    /// Attempts of this agent that it said it runs.
+    running: Vec<AttemptKey>,
+    /// What it runs and must stop, beyond what its attempts say.
+    strange: Vec<Stop>,
+    done: Vec<Result<Arc<Task>, Rejection>>,
+    /// Whether this is a plain heartbeat: it starts nothing.
+    heartbeat: bool,
+}
+
+impl Turn<'_> {
+    // ---- registration --------------------------------------------------------------------------------------------
+
+    pub(super) fn register(&mut self, new: &NewAgent) -> Need<Reply> {
+        let known = self.set.agent(&new.id)?;
+        let superseded = match (&known, &new.session) {
+            (Some(agent), Some(session)) => agent.session.as_ref().is_some_and(|own| own != session),
+            _ => false,
+        };
+        if superseded {
+            for key in known.iter().flat_map(|agent| agent.attempts.clone()) {
+                self.lose_or_vacate(key, "a new session of its agent began")?;
+            }
+            self.supersede_waiter(&new.id);
+        }
+        let known = self.set.agent(&new.id)?;
+        let fresh = known.is_none();
+        let was_offline = known.as_ref().is_some_and(|agent| agent.offline);
+        let agent = match known {
+            Some(agent) => Agent {
+                name: new.name.clone(),
+                capabilities: Arc::clone(&new.capabilities),
+                models: Arc::clone(&new.models),
+                max_load: new.max_load,
+                metadata: new.metadata.clone(),
+                session: new.session.clone().or_else(|| agent.session.clone()),
+                offline: false,
+                last_seen: self.now,
+                last_n: if superseded { None } else { agent.last_n },
+                mute: if superseded { false } else { agent.mute },
+                ..(*agent).clone()
+            },
+            None => Agent {
+                id: new.id.clone(),
+                name: new.name.clone(),
+                capabilities: Arc::clone(&new.capabilities),
+                models: Arc::clone(&new.models),
+                max_load: new.max_load,
+                metadata: new.metadata.clone(),
+                registered_at: self.now,
+                session: new.session.clone(),
+                offline: false,
+                draining: false,
+                paused_until: None,
+                paused_models: BTreeMap::new(),
+                quarantined_until: None,
+                quarantines: 0,
+                fast_failures: Vec::new(),
+                mute: false,
+                last_seen: self.now,
+                last_n: None,
+                attempts: Vec::new(),
+            },
+        };
+        self.set.timers.set(&new.id, self.now + self.set.settings.agent_ttl);
+        let agent = self.set.put_agent(agent);
+        if fresh || superseded {
+            self.set.emit(EventKind::AgentRegistered, None, Some(&new.id), self.now, Vec::new());
+        } else if was_offline {
+            self.set.emit(EventKind::AgentOnline, None, Some(&new.id), self.now, Vec::new());
+        }
+        self.set.opened.push(Opened::Agent(new.id.clone()));
+        Ok(Reply::Now(Ok(Answer::Agent(agent))))
+    }
+
+    pub(super) fn deregister(&mut self, id: &AgentId) -> Need<Reply> {
+        let agent = self.registered(id)?;
+        for key in agent.attempts.clone() {
+            let Some(attempt) = self.set.attempt(key)? else { continue };
+            if attempt.is_live() {
+                let task = self.set.task(key.task)?;
+                self.end((*attempt).clone(), Outcome::Released)?;
+                self.give_back(&task, id, "its agent left")?;
+            } else {
+                self.vacate_row(&attempt)?;
+            }
+        }
+        let agent = self.registered(id)?;
+        self.supersede_waiter(id);
+        self.set.remove_agent(id);
+        self.set.emit(EventKind::AgentDeregistered, None, Some(id), self.now, Vec::new());
+        Ok(Reply::Now(Ok(Answer::Agent(agent))))
+    }
+
+    fn vacate_row(&mut self, attempt: &Attempt) -> Need<()> {
+        let mut attempt = attempt.clone();
+        self.vacate(&mut attempt)?;
+        self.set.put_attempt(attempt);
+        Ok(())
+    }
+
+    /// An attempt whose agent is gone: lost while it was live, or simply over.
+    pub(super) fn lose_or_vacate(&mut self, key: AttemptKey, reason: &str) -> Need<()> {
+        let Some(attempt) = self.set.attempt(key)? else { return Ok(()) };
+        if attempt.is_live() { self.lose(&attempt, reason) } else { self.vacate_row(&attempt) }
+    }
+
+    pub(super) fn drain(&mut self, id: &AgentId, draining: bool) -> Need<Reply> {
+        let agent = self.registered(id)?;
+        if agent.draining == draining {
+            return Ok(Reply::Now(Ok(Answer::Agent(agent))));
+        }
+        let agent = self.set.put_agent(Agent { draining, ..(*agent).clone() });
+        if draining {
+            self.set.emit(EventKind::AgentDraining, None, Some(id), self.now, Vec::new());
+            self.answer_waiter_now(id)?;
+        } else {
+            self.set.emit(EventKind::AgentOnline, None, Some(id), self.now, Vec::new());
+            self.set.opened.push(Opened::Agent(id.clone()));
+        }
+        Ok(Reply::Now(Ok(Answer::Agent(agent))))
+    }
+
+    /// An operator trusts the agent again.
+    pub(super) fn lift(&mut self, id: &AgentId) -> Need<Reply> {
+        let agent = self.registered(id)?;
+        let agent = self.set.put_agent(Agent {
+            quarantined_until: None,
+            quarantines: 0,
+            fast_failures: Vec::new(),
+            paused_until: None,
+            paused_models: BTreeMap::new(),
+            ..(*agent).clone()
+        });
+        self.set.emit(EventKind::AgentOnline, None, Some(id), self.now, Vec::new());
+        self.set.opened.push(Opened::Agent(id.clone()));
+        Ok(Reply::Now(Ok(Answer::Agent(agent))))
+    }
+
+    pub(super) fn list_agents(&mut self, status: Option<AgentStatus>, capabilities: &[Label]) -> Need<Reply> {
+        let mut agents: Vec<Arc<Agent>> = self
+            .set
+            .all_agents()?
+            .filter(|agent| status.is_none_or(|status| agent.status() == status))
+            .filter(|agent| agent.has_all(capabilities))
+            .cloned()
+            .collect();
+        agents.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(Reply::Now(Ok(Answer::Agents(agents))))
+    }
+
+    // ---- sync ----------------------------------------------------------------------------------------------------
+
+    pub(super) fn sync(&mut self, actor: &Actor, _ticket: Ticket, sync: &Sync) -> Need<Reply> {
+        let agent = self.registered(&sync.agent)?;
+        self.check_session(&agent, sync)?;
+        let mut seen = (*agent).clone();
+        let was_offline = seen.offline;
+        seen.last_seen = self.now;
+        seen.offline = false;
+        if let Some(session) = &sync.session {
+            if seen.session.is_none() {
+                seen.session = Some(Arc::clone(session));
+            }
+            seen.last_n = sync.n.or(seen.last_n);
+        }
+        if sync.running.is_some() && seen.mute {
+            seen.mute = false;
+            self.set.opened.push(Opened::Agent(sync.agent.clone()));
+        }
+        self.set.put_agent(seen);
+        if was_offline {
+            self.set.timers.set(&sync.agent, self.now + self.set.settings.agent_ttl);
+            self.set.emit(EventKind::AgentOnline, None, Some(&sync.agent), self.now, Vec::new());
+            self.set.opened.push(Opened::Agent(sync.agent.clone()));
+        }
+        let done = self.complete_each(actor, &completions_of(sync))?;
+        let Some(listed) = &sync.running else {
+            return Ok(Reply::Sync(Box::new(PendingSync {
+                agent: sync.agent.clone(),
+                max: Some(0),
+                wait: Span::ZERO,
+                running: Vec::new(),
+                strange: Vec::new(),
+                done,
+                heartbeat: true,
+            })));
+        };
+        self.supersede_waiter(&sync.agent);
+        let finished: BTreeSet<(&TaskId, Option<u32>)> =
+            sync.done.iter().map(|done| (&done.id, done.attempt)).collect();
+        let mut running = Vec::with_capacity(listed.len());
+        let mut strange = Vec::new();
+        let mut missing = false;
+        for item in listed {
+            if finished.contains(&(&item.id, Some(item.attempt))) || finished.contains(&(&item.id, None)) {
+                continue;
+            }
+            match self.hear_running(&sync.agent, &item.id, item.attempt) {
+                Ok(Ok(key)) => running.push(key),
+                Ok(Err(reason)) => {
+                    strange.push(Stop { id: item.id.clone(), attempt: item.attempt, reason });
+                }
+                Err(Halt::Missing) => missing = true,
+                Err(halt) => return Err(halt),
+            }
+        }
+        if missing {
+            return Err(Halt::Missing);
+        }
+        self.hear_silence(&sync.agent, &running)?;
+        Ok(Reply::Sync(Box::new(PendingSync {
+            agent: sync.agent.clone(),
+            max: sync.max,
+            wait: sync.wait.min(self.set.settings.agent_ttl.part(3)),
+            running,
+            strange,
+            done,
+            heartbeat: false,
+        })))
+    }
+
+    fn check_session(&mut self, agent: &Agent, sync: &Sync) -> Need<()> {
+        let Some(session) = &sync.session else { return Ok(()) };
+        if agent.session.as_ref().is_some_and(|own| own != session) {
+            return Err(Rejection::new(
+                Slug::Superseded,
+                format!("a newer session speaks for agent `{}`; this worker is to exit", agent.id),
+            )
+            .into());
+        }
+        if let (Some(n), Some(last)) = (sync.n, agent.last_n)
+            && n < last
+        {
+            return Err(Rejection::new(
+                Slug::StaleSync,
+                format!("n: sync {last} of this session was seen already"),
+            )
+            .into());
+        }
+        Ok(())
+    }
+
+    /// The agent says that it runs this attempt: it has taken it, or must stop it.
+    fn hear_running(&mut self, agent: &AgentId, id: &TaskId, number: u32) -> Need<Result<AttemptKey, StopReason>> {
+        let Some(task) = self.set.find_task(id)? else { return Ok(Err(StopReason::Unknown)) };
+        let key = AttemptKey { task, number };
+        let attempt = match number {
+            0 => None,
+            _ => self.set.attempt(key)?,
+        };
+        let Some(attempt) = attempt.filter(|attempt| attempt.agent == *agent) else {
+            return Ok(Err(StopReason::Unknown));
+        };
+        if attempt.is_live() {
+            if attempt.state == AttemptState::Offered {
+                let mut taken = (*attempt).clone();
+                self.take(&mut taken)?;
+                self.set.put_attempt(taken);
+            }
+            return Ok(Ok(key));
+        }
+        if attempt.occupies {
+            return Ok(Ok(key));
+        }
+        Ok(Err(match attempt.outcome() {
+            Some(Outcome::Lost) => StopReason::Lost,
+            Some(Outcome::Released) => StopReason::Released,
+            Some(Outcome::Cancelled) => StopReason::Cancelled,
+            Some(Outcome::TimedOut) => StopReason::Timeout,
+            Some(Outcome::Completed | Outcome::Failed) | None => StopReason::Ended,
+        }))
+    }
+
+    /// What the agent has and did not list: taken attempts are lost, ended ones are over at last.
+    fn hear_silence(&mut self, id: &AgentId, running: &[AttemptKey]) -> Need<()> {
+        let agent = self.registered(id)?;
+        for key in &agent.attempts {
+            if running.contains(key) {
+                continue;
+            }
+            let Some(attempt) = self.set.attempt(*key)? else { continue };
+            match attempt.state {
+                AttemptState::Offered => {}
+                AttemptState::Taken => self.lose(&attempt, "its agent no longer runs it")?,
+                AttemptState::Ended(_) => self.vacate_row(&attempt)?,
+            }
+        }
+        Ok(())
+    }
+
+    // ---- answers -------------------------------------------------------------------------------------------------
+
+    /// Answers a sync, or lets it wait.
+    pub(super) fn answer_sync(&mut self, ticket: Ticket, sync: PendingSync) -> Need<Option<Verdict>> {
+        let Some(agent) = self.set.agent(&sync.agent)? else {
+            let gone = format!("agent `{}` left in the meantime", sync.agent);
+            return Ok(Some(Err(Rejection::new(Slug::AgentNotFound, gone))));
+        };
+        let (mut stop, new_stop) = self.stops(&agent, &sync.running, sync.heartbeat)?;
+        let news = new_stop || !sync.strange.is_empty() || !sync.done.is_empty();
+        stop.extend(sync.strange);
+        let start = if sync.heartbeat { Vec::new() } else { self.offers(&agent, sync.max)? };
+        if !news && start.is_empty() && !sync.wait.is_zero() {
+            let waiter = Waiter { ticket, max: sync.max, running: sync.running.into() };
+            self.set.waiters.put(sync.agent, Some(Arc::new(waiter)));
+            return Ok(None);
+        }
+        let mut done = Vec::with_capacity(sync.done.len());
+        for item in sync.done {
+            done.push(match item {
+                Ok(task) => Ok(self.view(&task)?),
+                Err(rejection) => Err(rejection),
+            });
+        }
+        Ok(Some(Ok(self.sync_answer(&agent, start, stop, done))))
+    }
+
+    fn sync_answer(
+        &self,
+        agent: &Agent,
+        start: Vec<Start>,
+        stop: Vec<Stop>,
+        done: Vec<Result<TaskView, Rejection>>,
+    ) -> Answer {
+        Answer::Sync(Box::new(SyncAnswer {
+            start,
+            stop,
+            done,
+            drain: agent.draining,
+            lease_ttl: self.set.settings.agent_ttl,
+        }))
+    }
+
+    /// What the agent runs and must stop; and whether it was not told so before. A heartbeat lists nothing: it hears
+    /// of everything that the agent has.
+    fn stops(&mut self, agent: &Agent, running: &[AttemptKey], all: bool) -> Need<(Vec<Stop>, bool)> {
+        let mut stops = Vec::new();
+        let mut news = false;
+        let keys = if all { agent.attempts.as_slice() } else { running };
+        for key in keys {
+            let Some(attempt) = self.set.attempt(*key)? else { continue };
+            let reason = if attempt.is_live() {
+                match attempt.stop {
+                    None if self.is_used_up(&attempt)? => Some(StopReason::Limit),
+                    stop => stop,
+                }
+            } else {
+                attempt.stop.or_else(|| attempt.outcome().map(|_| StopReason::Ended))
+            };
+            let Some(reason) = reason else { continue };
+            if !attempt.stop_told || attempt.stop != Some(reason) {
+                news = true;
+                let told = Attempt { stop: Some(reason), stop_told: true, ..(*attempt).clone() };
+                self.set.put_attempt(told);
+            }
+            stops.push(Stop { id: attempt.task_id.clone(), attempt: key.number, reason });
+        }
+        Ok((stops, news))
+    }
+
+    /// Whether a hard limit of some scope of this attempt is used up.
+    fn is_used_up(&mut self, attempt: &Attempt) -> Need<bool> {
+        let mut models: Vec<_> = attempt.usage.iter().filter_map(|entry| entry.model.clone()).collect();
+        models.extend(attempt.model.clone());
+        let mut scopes = crate::ledger::scopes(attempt, None);
+        scopes.extend(models.into_iter().map(crate::limit::Scope::Model));
+        for scope in scopes {
+            let policy = self.set.policy(&scope)?;
+            if !policy.limits.is_empty() && policy.used_up(&*self.set.counter(&scope)?, self.now).is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What is offered to the agent, as part of an answer.
+    fn offers(&mut self, agent: &Agent, max: Option<u32>) -> Need<Vec<Start>> {
+        let mut start = Vec::new();
+        let max = usize::try_from(max.unwrap_or(MAX_START).min(MAX_START)).unwrap_or(usize::MAX);
+        for key in &agent.attempts {
+            if start.len() >= max {
+                break;
+            }
+            let Some(attempt) = self.set.attempt(*key)? else { continue };
+            if attempt.state != AttemptState::Offered {
+                continue;
+            }
+            if attempt.delivered_at.is_none() {
+                let delivered = Attempt { delivered_at: Some(self.now), ..(*attempt).clone() };
+                self.set.put_attempt(delivered);
+                self.set.timers.set(&agent.id, self.now + self.set.settings.agent_ttl);
+            }
+            let task = self.set.task(key.task)?;
+            start.push(Start { view: self.view(&task)?, attempt: key.number, timeout: attempt.timeout });
+        }
+        Ok(start)
+    }
+
+    // ---- waiting syncs -------------------------------------------------------------------------------------------
+
+    /// A newer call ends an older sync that still waits: it hears nothing new.
+    fn supersede_waiter(&mut self, id: &AgentId) {
+        if let Some(Some(waiter)) = self.set.waiters.get(id) {
+            let ticket = waiter.ticket;
+            self.set.waiters.put(id.clone(), None);
+            let nothing = SyncAnswer {
+                start: Vec::new(),
+                stop: Vec::new(),
+                done: Vec::new(),
+                drain: false,
+                lease_ttl: self.set.settings.agent_ttl,
+            };
+            self.set.answers.push((ticket, Ok(Answer::Sync(Box::new(nothing)))));
+        }
+    }
+
+    /// The wait of a sync is over.
+    pub(super) fn wait_over(&mut self, id: &AgentId, ticket: Ticket) -> Need<Reply> {
+        if matches!(self.set.waiters.get(id), Some(Some(waiter)) if waiter.ticket == ticket) {
+            self.answer_waiter_now(id)?;
+        }
+        Ok(Reply::Now(Ok(Answer::Done)))
+    }
+
+    /// Answers a waiting sync with what there is, if only with nothing.
+    fn answer_waiter_now(&mut self, id: &AgentId) -> Need<()> {
+        let Some(Some(waiter)) = self.set.waiters.get(id) else { return Ok(()) };
+        let waiter = Arc::clone(waiter);
+        let agent = self.registered(id)?;
+        let (stop, _) = self.stops(&agent, &waiter.running, false)?;
+        let start = self.offers(&agent, waiter.max)?;
+        self.set.waiters.put(id.clone(), None);
+        let answer = self.sync_answer(&agent, start, stop, Vec::new());
+        self.set.answers.push((waiter.ticket, Ok(answer)));
+        Ok(())
+    }
+
+    /// Answers the waiting syncs that this turn has something for.
+    pub(super) fn wake_waiters(&mut self, answers: &mut Vec<(Ticket, Verdict)>) -> Need<()> {
+        let mut touched = std::mem::take(&mut self.touched);
+        if self.hard_limit_reached {
+            let running = |(id, waiter): (&AgentId, &Arc<Waiter>)| {
+                (!waiter.running.is_empty()).then(|| id.clone())
+            };
+            touched.extend(self.set.waiters.rows().filter_map(running));
+        }
+        for id in touched {
+            let Some(Some(waiter)) = self.set.waiters.get(&id) else { continue };
+            let waiter = Arc::clone(waiter);
+            let Some(agent) = self.set.agent(&id)? else { continue };
+            let (stop, new_stop) = self.stops(&agent, &waiter.running, false)?;
+            let start = self.offers(&agent, waiter.max)?;
+            if start.is_empty() && !new_stop {
+                continue;
+            }
+            self.set.waiters.put(id, None);
+            answers.push((waiter.ticket, Ok(self.sync_answer(&agent, start, stop, Vec::new()))));
+        }
+        Ok(())
+    }
+
+    // ---- offers that go unanswered -------------------------------------------------------------------------------
+
+    /// Takes back offers that were in no answer for too long, and loses those that were and were never taken.
+    pub(super) fn check_offers(&mut self, id: &AgentId) -> Need<()> {
+        let Some(agent) = self.set.agent(id)? else { return Ok(()) };
+        let ttl = self.set.settings.agent_ttl;
+        for key in agent.attempts.clone() {
+            let Some(attempt) = self.set.attempt(key)? else { continue };
+            if attempt.state != AttemptState::Offered {
+                continue;
+            }
+            let offered = attempt.started_at.max(self.set.watched_since);
+            match attempt.delivered_at {
+                Some(delivered) if self.now.since(delivered.max(self.set.watched_since)) >= ttl => {
+                    self.lose(&attempt, "it was offered and never taken")?;
+                }
+                Some(delivered) => self.set.timers.set(id, delivered.max(self.set.watched_since) + ttl),
+                None if self.now.since(offered) >= OFFER_TIMEOUT => self.take_back(&attempt)?,
+                None => self.set.timers.set(id, offered + OFFER_TIMEOUT),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_back(&mut self, attempt: &Attempt) -> Need<()> {
+        let agent = self.registered(&attempt.agent)?;
+        self.set.put_agent(Agent { mute: true, ..(*agent).clone() });
+        let task = self.set.task(attempt.key.task)?;
+        self.end(attempt.clone(), Outcome::Released)?;
+        self.give_back(&task, &attempt.agent, "its agent did not fetch it")?;
+        Ok(())
+    }
+}
+
+fn completions_of(sync: &Sync) -> Vec<Result<crate::command::Completion, Rejection>> {
+    sync.done
+        .iter()
+        .map(|done| {
+            let mut done = done.clone();
+            // In a roll-call only the agent itself speaks.
+            match &done.agent {
+                Some(other) if *other != sync.agent => Err(Rejection::new(
+                    Slug::NotHolder,
+                    format!("agent_id: `{other}` does not speak in the sync of `{}`", sync.agent),
+                )),
+                _ => {
+                    done.agent = Some(sync.agent.clone());
+                    Ok(done)
+                }
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,325 @@
+//! Queues: ready tasks in order of dispatch, as far as they are known in memory.
+//!
+//! A queue holds the tasks of one class that wait for the same thing. Of a long queue only a window at its front is
+//! held; the store has the rest, and gives the next stretch when the window runs out. So what a backlog costs in
+//! memory does not grow with its length.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::name::LockName;
+use crate::task::{ClassId, DispatchOrder, Gate, Queue, Task};
+
+/// A window longer than this is cut.
+pub const WINDOW_MAX: usize = 512;
+/// What a cut leaves.
+pub const WINDOW_KEPT: usize = 256;
+/// How many tasks a store gives for a window at a time.
+pub const WINDOW_STRETCH: usize = 64;
+
+/// Up to where a window is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Bound {
+    Nothing,
+    UpTo(DispatchOrder),
+    All,
+}
+
+/// The known front of an ordered set of tasks.
+#[derive(Clone, Debug)]
+pub struct Window {
+    entries: BTreeSet<DispatchOrder>,
+    bound: Bound,
+}
+
+/// What a window knows of its next entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Front {
+    /// This one.
+    Task(DispatchOrder),
+    /// There is none.
+    Empty,
+    /// The store must be asked for what lies behind this one.
+    Unknown(Option<DispatchOrder>),
+}
+
+impl Window {
+    const fn new(bound: Bound) -> Self {
+        Self { entries: BTreeSet::new(), bound }
+    }
+
+    /// The first entry, or the first behind `after`.
+    pub fn front(&self, after: Option<DispatchOrder>) -> Front {
+        let first = match after {
+            None => self.entries.first(),
+            Some(after) => {
+                use std::ops::Bound::{Excluded, Unbounded};
+                self.entries.range((Excluded(after), Unbounded)).next()
+            }
+        };
+        match (first, self.bound) {
+            (Some(order), _) => Front::Task(*order),
+            (None, Bound::All) => Front::Empty,
+            (None, Bound::Nothing) => Front::Unknown(None),
+            (None, Bound::UpTo(bound)) => Front::Unknown(Some(bound)),
+        }
+    }
+
+    fn insert(&mut self, order: DispatchOrder) {
+        let known = match self.bound {
+            Bound::All => true,
+            Bound::UpTo(bound) => order <= bound,
+            Bound::Nothing => false,
+        };
+        if known {
+            self.entries.insert(order);
+        }
+    }
+
+    /// Cuts a window that has grown too long. Only between turns: what is cut must be stored.
+    fn cut(&mut self) {
+        if self.entries.len() > WINDOW_MAX {
+            while self.entries.len() > WINDOW_KEPT {
+                self.entries.pop_last();
+            }
+            self.bound = self.entries.last().map_or(Bound::Nothing, |last| Bound::UpTo(*last));
+        }
+    }
+
+    fn absorb(&mut self, orders: &[DispatchOrder], complete: bool) {
+        self.entries.extend(orders);
+        self.bound = match (complete, orders.last()) {
+            (true, _) | (false, None) => Bound::All,
+            (false, Some(last)) => Bound::UpTo(*last),
+        };
+    }
+
+    /// Whether this task is in the known front.
+    pub fn contains(&self, order: DispatchOrder) -> bool {
+        self.entries.contains(&order)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Counted {
+    len: u64,
+    window: Window,
+}
+
+/// All queues, and who wants which lock.
+#[derive(Debug, Default)]
+pub struct Queues {
+    /// Whether a queue that is not here is known to be empty.
+    complete: bool,
+    queues: HashMap<Queue, Counted>,
+    by_gate: BTreeMap<Gate, BTreeSet<ClassId>>,
+    wants: HashMap<LockName, Counted>,
+    /// Windows that changed in this turn and may have to be cut after it.
+    grown: BTreeSet<Queue>,
+    grown_wants: BTreeSet<LockName>,
+}
+
+/// Whether a task is parked for a lock: then it has a claim on each of its locks.
+fn wanted_locks(task: &Task) -> &[LockName] {
+    match task.queue() {
+        Some(Queue { gate: Some(Gate::Lock(_)), .. }) => &task.locks,
+        _ => &[],
+    }
+}
+
+impl Queues {
+    /// Says that everything there is will be told.
+    pub fn set_complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// Follows the change of a task.
+    pub fn replace(&mut self, old: Option<&Task>, new: Option<&Task>) {
+        if let Some(old) = old {
+            if let Some(queue) = old.queue() {
+                self.leave(&queue, old.order());
+            }
+            for lock in wanted_locks(old) {
+                if let Some(counted) = self.wants.get_mut(lock) {
+                    counted.len = counted.len.saturating_sub(1);
+                    counted.window.entries.remove(&old.order());
+                    self.grown_wants.insert(lock.clone());
+                }
+            }
+        }
+        if let Some(new) = new {
+            for lock in wanted_locks(new) {
+                let complete = self.complete;
+                let counted = self.wants.entry(lock.clone()).or_insert_with(|| Counted {
+                    len: 0,
+                    window: Window::new(if complete { Bound::All } else { Bound::Nothing }),
+                });
+                counted.len += 1;
+                counted.window.insert(new.order());
+                self.grown_wants.insert(lock.clone());
+            }
+            if let Some(queue) = new.queue() {
+                self.join(queue, new.order());
+            }
+        }
+    }
+
+    fn leave(&mut self, queue: &Queue, order: DispatchOrder) {
+        if let Some(counted) = self.queues.get_mut(queue) {
+            counted.len = counted.len.saturating_sub(1);
+            counted.window.entries.remove(&order);
+            if counted.len == 0 {
+                // The queue stays until the end of the turn: a rewind may bring its tasks back.
+                self.grown.insert(queue.clone());
+            }
+        }
+    }
+
+    fn join(&mut self, queue: Queue, order: DispatchOrder) {
+        if let Some(gate) = &queue.gate {
+            self.by_gate.entry(gate.clone()).or_default().insert(queue.class);
+        }
+        let complete = self.complete;
+        let counted = self.queues.entry(queue.clone()).or_insert_with(|| Counted {
+            len: 0,
+            window: Window::new(if complete { Bound::All } else { Bound::Nothing }),
+        });
+        counted.len += 1;
+        counted.window.insert(order);
+        if counted.window.entries.len() > WINDOW_MAX {
+            self.grown.insert(queue);
+        }
+    }
+
+    /// Takes in a queue that the store says is not empty.
+    pub fn absorb_queue(&mut self, queue: Queue, len: u64) {
+        if let Some(gate) = &queue.gate {
+            self.by_gate.entry(gate.clone()).or_default().insert(queue.class);
+        }
+        let entry = self
+            .queues
+            .entry(queue)
+            .or_insert_with(|| Counted { len: 0, window: Window::new(Bound::Nothing) });
+        entry.len = entry.len.max(len);
+    }
+
+    /// Takes in how many parked tasks want a lock.
+    pub fn absorb_wants(&mut self, lock: LockName, len: u64) {
+        self.wants
+            .entry(lock)
+            .or_insert_with(|| Counted { len: 0, window: Window::new(Bound::Nothing) })
+            .len = len;
+    }
+
+    /// Takes in the next stretch of a queue.
+    pub fn absorb_window(&mut self, queue: Queue, orders: &[DispatchOrder], complete: bool) {
+        if let Some(gate) = &queue.gate {
+            self.by_gate.entry(gate.clone()).or_default().insert(queue.class);
+        }
+        let counted = self
+            .queues
+            .entry(queue)
+            .or_insert_with(|| Counted { len: 0, window: Window::new(Bound::Nothing) });
+        counted.window.absorb(orders, complete);
+        counted.len = counted.len.max(u64::try_from(counted.window.entries.len()).unwrap_or(u64::MAX));
+    }
+
+    /// Takes in the first of those who want a lock.
+    pub fn absorb_wanters(&mut self, lock: LockName, orders: &[DispatchOrder], complete: bool) {
+        self.wants
+            .entry(lock)
+            .or_insert_with(|| Counted { len: 0, window: Window::new(Bound::Nothing) })
+            .window
+            .absorb(orders, complete);
+    }
+
+    /// The front of a queue, or what lies behind `after`.
+    pub fn front(&self, queue: &Queue, after: Option<DispatchOrder>) -> Front {
+        match self.queues.get(queue) {
+            Some(counted) if counted.len == 0 => Front::Empty,
+            Some(counted) => counted.window.front(after),
+            None if self.complete => Front::Empty,
+            None => Front::Unknown(None),
+        }
+    }
+
+    /// Those who want a lock and wait for one, in order.
+    pub fn wanters(&self, lock: &LockName, after: Option<DispatchOrder>) -> Front {
+        match self.wants.get(lock) {
+            Some(counted) if counted.len == 0 => Front::Empty,
+            Some(counted) => counted.window.front(after),
+            None if self.complete => Front::Empty,
+            None => Front::Unknown(None),
+        }
+    }
+
+    /// Whether anything waits in this queue, as far as is known.
+    pub fn is_waiting(&self, queue: &Queue) -> bool {
+        self.queues.get(queue).is_some_and(|counted| counted.len > 0)
+    }
+
+    /// How many tasks wait in this queue, as far as is known.
+    pub fn len(&self, queue: &Queue) -> u64 {
+        self.queues.get(queue).map_or(0, |counted| counted.len)
+    }
+
+    /// All queues in which something waits, in no order.
+    pub fn waiting(&self) -> impl Iterator<Item = &Queue> {
+        self.queues.iter().filter(|(_, counted)| counted.len > 0).map(|(queue, _)| queue)
+    }
+
+    /// The queues that wait for this, by class.
+    pub fn gated(&self, gate: &Gate) -> Vec<Queue> {
+        self.by_gate
+            .get(gate)
+            .into_iter()
+            .flatten()
+            .map(|class| Queue { class: *class, gate: Some(gate.clone()) })
+            .filter(|queue| self.is_waiting(queue))
+            .collect()
+    }
+
+    /// Everything that some queue waits for beside an agent.
+    pub fn gates(&self) -> impl Iterator<Item = &Gate> {
+        self.by_gate.keys()
+    }
+
+    /// Whether this task is in a window, so that its row is worth keeping in memory.
+    pub fn holds(&self, task: &Task) -> bool {
+        task.queue()
+            .and_then(|queue| self.queues.get(&queue).map(|counted| counted.window.contains(task.order())))
+            .unwrap_or(false)
+    }
+
+    /// Ends a turn: cuts windows that have grown too long, telling what was cut; drops queues that ran empty.
+    pub fn settle(&mut self, mut cut: impl FnMut(DispatchOrder)) {
+        for queue in std::mem::take(&mut self.grown) {
+            let Some(counted) = self.queues.get_mut(&queue) else { continue };
+            if counted.len == 0 {
+                if self.complete {
+                    self.queues.remove(&queue);
+                    if let Some(gate) = &queue.gate
+                        && let Some(classes) = self.by_gate.get_mut(gate)
+                    {
+                        classes.remove(&queue.class);
+                        if classes.is_empty() {
+                            self.by_gate.remove(gate);
+                        }
+                    }
+                }
+                continue;
+            }
+            let before = counted.window.entries.clone();
+            counted.window.cut();
+            before.difference(&counted.window.entries).copied().for_each(&mut cut);
+        }
+        for lock in std::mem::take(&mut self.grown_wants) {
+            if let Some(counted) = self.wants.get_mut(&lock) {
+                if counted.len == 0 && self.complete {
+                    self.wants.remove(&lock);
+                } else {
+                    counted.window.cut();
+                }
+            }
+        }
+    }
+}

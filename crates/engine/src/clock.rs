@@ -1,0 +1,68 @@
+//! Time that never steps back.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use adjutant_core::time::{Span, Timestamp};
+
+/// Where `now` comes from.
+pub trait Clock: Send {
+    /// The time; never earlier than an earlier answer.
+    fn now(&mut self) -> Timestamp;
+}
+
+/// The machine's clock. When it is set forward, or the machine slept, time jumps ahead; when it is set back, time goes
+/// on from where it was at the pace of the monotonic clock.
+#[derive(Debug)]
+pub struct SystemClock {
+    anchor: Timestamp,
+    since: Instant,
+}
+
+impl SystemClock {
+    /// A clock that starts now.
+    pub fn new() -> Self {
+        Self { anchor: wall(), since: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn micros(value: u128) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn wall() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(micros(since_epoch.as_micros()))
+}
+
+impl Clock for SystemClock {
+    fn now(&mut self) -> Timestamp {
+        let steady = self.anchor + Span::from_micros(micros(self.since.elapsed().as_micros()));
+        let wall = wall();
+        if wall > steady {
+            self.anchor = wall;
+            self.since = Instant::now();
+            return wall;
+        }
+        steady
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_take_time_back() {
+        let ahead = wall() + Span::HOUR;
+        let mut clock = SystemClock { anchor: ahead, since: Instant::now() };
+        let first = clock.now();
+        assert!(first >= ahead);
+        assert!(clock.now() >= first);
+    }
+}

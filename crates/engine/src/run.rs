@@ -1,0 +1,312 @@
+//! The thread that takes the turns: its inbox, its deadlines, its end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use adjutant_core::access::Actor;
+use adjutant_core::command::{Answer, Command, Request, SyncAnswer, Ticket};
+use adjutant_core::set::Settings;
+use adjutant_core::time::{Span, Timestamp};
+use adjutant_store::{Space, Store, StoreError};
+use tokio::sync::{oneshot, watch};
+
+use crate::clock::{Clock, SystemClock};
+use crate::handle::{Handle, Letter, Mail, Refusal};
+use crate::readers::{MAX_READERS, Readers, stopped, storage};
+use crate::turns::{NotTaken, Taken, Turns, is_growth, storage_low};
+
+/// Requests that wait for their turn; more are refused at once, so that memory stays bounded.
+const INBOX: usize = 8_192;
+/// Requests in one turn: beyond this a larger batch gains nothing and makes the first of it wait.
+const MAX_TURN: usize = 512;
+/// How often the free space is looked at.
+const SPACE_INTERVAL: Span = Span::from_secs(5);
+/// A turn that met another server's lock, or an outage, is tried again so often, with a growing pause.
+const MAX_TRIES: u32 = 6;
+
+/// How the engine ended, if not because it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Whether a turn was committed is not known: the process must end, the next start will see.
+    #[error("the outcome of a commit is unknown; the server must be started again: {0}")]
+    Unknown(String),
+    /// The thread panicked outside of a turn.
+    #[error("the engine ended by a bug: {0}")]
+    Bug(String),
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Engine {
+    inbox: SyncSender<Mail>,
+    thread: Option<JoinHandle<Result<(), Failure>>>,
+    ended: watch::Receiver<bool>,
+}
+
+impl Engine {
+    /// Starts the engine on a store.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn start<S: Store + 'static>(store: S, settings: Settings) -> Result<(Handle, Self), StoreError> {
+        Self::start_with(store, settings, Box::new(SystemClock::new()))
+    }
+
+    /// Starts the engine with another clock.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn start_with<S: Store + 'static>(
+        store: S,
+        settings: Settings,
+        mut clock: Box<dyn Clock>,
+    ) -> Result<(Handle, Self), StoreError> {
+        let mut readers = Vec::with_capacity(MAX_READERS);
+        for _ in 0..MAX_READERS {
+            readers.push(store.reader()?);
+        }
+        let first_seq = readers.first_mut().map_or(Ok(0), |reader| reader.last_seq())?;
+        let longest_wait = Duration::from_micros(settings.agent_ttl.part(3).as_micros().unsigned_abs());
+        let watch_interval = settings.agent_ttl.part(8);
+        let turns = Turns::new(store, settings, clock.now())?;
+        let (inbox, mail) = sync_channel(INBOX);
+        let (seq, last_seq) = watch::channel(first_seq);
+        let (end, ended) = watch::channel(false);
+        let tickets = Arc::new(AtomicU64::new(1));
+        let run = Run {
+            turns,
+            clock,
+            mail,
+            seq,
+            waiting: HashMap::new(),
+            tickets: Arc::clone(&tickets),
+            watch_interval,
+            next_space: Timestamp::EPOCH,
+            low: false,
+        };
+        let thread = std::thread::Builder::new()
+            .name("turns".into())
+            .spawn(move || {
+                let result = run.run();
+                // Whoever watches need not be there any more.
+                let _ = end.send(true);
+                result
+            })
+            .map_err(|error| StoreError::Unavailable(format!("no thread could be started: {error}")))?;
+        let handle = Handle {
+            inbox: inbox.clone(),
+            tickets,
+            readers: Arc::new(Readers::new(readers)),
+            last_seq,
+            longest_wait,
+        };
+        Ok((handle, Self { inbox, thread: Some(thread), ended }))
+    }
+
+    /// Waits until the engine ends by itself, which it only does when it cannot go on.
+    pub async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        // The sender goes away with the thread: that is an end as well.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    /// Answers what is in the inbox and who waits, and ends.
+    ///
+    /// # Errors
+    /// When the engine had ended by a failure before.
+    pub fn stop(mut self) -> Result<(), Failure> {
+        // When the thread is gone there is nobody to tell: its result says why.
+        let _ = self.inbox.send(Mail::Stop);
+        match self.thread.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(Failure::Bug("the thread panicked".into())),
+        }
+    }
+}
+
+struct Run<S> {
+    turns: Turns<S>,
+    clock: Box<dyn Clock>,
+    mail: Receiver<Mail>,
+    seq: watch::Sender<u64>,
+    /// Who waits for an answer of an earlier turn.
+    waiting: HashMap<Ticket, oneshot::Sender<Result<Answer, Refusal>>>,
+    tickets: Arc<AtomicU64>,
+    watch_interval: Span,
+    next_space: Timestamp,
+    low: bool,
+}
+
+impl<S: Store> Run<S> {
+    fn run(mut self) -> Result<(), Failure> {
+        let mut next_watch = self.clock.now();
+        loop {
+            let now = self.clock.now();
+            let deadline = self.turns.next_deadline(now).min(next_watch);
+            let pause = Duration::from_micros(deadline.since(now).as_micros().unsigned_abs());
+            let (mut letters, stop) = match self.mail.recv_timeout(pause) {
+                Ok(Mail::Letter(letter)) => self.gather(letter),
+                Ok(Mail::Stop) | Err(RecvTimeoutError::Disconnected) => (Vec::new(), true),
+                Err(RecvTimeoutError::Timeout) => (Vec::new(), false),
+            };
+            let now = self.clock.now();
+            if now >= deadline {
+                letters.push(self.own(Command::Tick));
+                next_watch = now + self.watch_interval;
+            }
+            self.look_at_space(now);
+            if !letters.is_empty() {
+                self.turn(letters)?;
+            }
+            if stop {
+                self.farewell();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whatever has arrived by now is one turn.
+    fn gather(&self, first: Box<Letter>) -> (Vec<Letter>, bool) {
+        let mut letters = vec![*first];
+        while letters.len() < MAX_TURN {
+            match self.mail.try_recv() {
+                Ok(Mail::Letter(letter)) => letters.push(*letter),
+                Ok(Mail::Stop) => return (letters, true),
+                Err(_) => break,
+            }
+        }
+        (letters, false)
+    }
+
+    fn own(&self, command: Command) -> Letter {
+        let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
+        Letter { request: Request { actor: Actor::admin(), command, idempotency: None, ticket }, reply: None }
+    }
+
+    fn look_at_space(&mut self, now: Timestamp) {
+        if now < self.next_space {
+            return;
+        }
+        self.next_space = now + SPACE_INTERVAL;
+        let low = self.turns.store().space() == Space::Low;
+        if low != self.low {
+            if low {
+                tracing::warn!("the store is nearly out of space: new tasks are refused until some is freed");
+            } else {
+                tracing::info!("the store has space again");
+            }
+            self.low = low;
+        }
+    }
+
+    fn turn(&mut self, mut letters: Vec<Letter>) -> Result<(), Failure> {
+        if self.low {
+            for letter in letters.extract_if(.., |letter| is_growth(&letter.request.command)) {
+                answer(letter.reply, Err(Refusal::Rejected(storage_low())));
+            }
+        }
+        let (requests, replies): (Vec<Request>, Vec<_>) =
+            letters.into_iter().map(|letter| (letter.request, letter.reply)).unzip();
+        for (request, reply) in requests.iter().zip(replies) {
+            if let Some(reply) = reply {
+                self.waiting.insert(request.ticket, reply);
+            }
+        }
+        match self.try_turn(&requests)? {
+            Ok(taken) => self.publish(taken),
+            Err(NotTaken::Store(error)) => self.refuse(&requests, &storage(&error)),
+            Err(NotTaken::Bug(why)) if requests.len() == 1 => self.bug(&requests, &why),
+            Err(NotTaken::Bug(why)) => {
+                tracing::error!(%why, "a turn was discarded by a bug: its requests are taken one by one");
+                for request in requests {
+                    let single = std::slice::from_ref(&request);
+                    match self.try_turn(single)? {
+                        Ok(taken) => self.publish(taken),
+                        Err(NotTaken::Store(error)) => self.refuse(single, &storage(&error)),
+                        Err(NotTaken::Bug(why)) => self.bug(single, &why),
+                        Err(NotTaken::Unknown(why)) => return Err(Failure::Unknown(why)),
+                    }
+                }
+            }
+            Err(NotTaken::Unknown(why)) => return Err(Failure::Unknown(why)),
+        }
+        Ok(())
+    }
+
+    /// Takes a turn, again where another server was in the way.
+    fn try_turn(&mut self, requests: &[Request]) -> Result<Result<Taken, NotTaken>, Failure> {
+        let mut pause = Duration::from_millis(2);
+        for _ in 1..MAX_TRIES {
+            match self.turns.take(requests, self.clock.now()) {
+                Err(NotTaken::Store(StoreError::Busy(why))) => {
+                    tracing::debug!(%why, "a turn is tried again");
+                    std::thread::sleep(pause);
+                    pause *= 2;
+                }
+                Err(NotTaken::Unknown(why)) => {
+                    tracing::error!(%why, "the outcome of a commit is unknown: the server ends");
+                    return Err(Failure::Unknown(why));
+                }
+                other => return Ok(other),
+            }
+        }
+        Ok(self.turns.take(requests, self.clock.now()))
+    }
+
+    fn publish(&mut self, taken: Taken) {
+        if let Some(seq) = taken.last_seq {
+            self.seq.send_if_modified(|last| {
+                let newer = seq > *last;
+                *last = seq.max(*last);
+                newer
+            });
+        }
+        for (ticket, verdict) in taken.answers {
+            answer(self.waiting.remove(&ticket), verdict.map_err(Refusal::Rejected));
+        }
+    }
+
+    fn refuse(&mut self, requests: &[Request], refusal: &Refusal) {
+        tracing::warn!(%refusal, requests = requests.len(), "a turn was not taken");
+        for request in requests {
+            answer(self.waiting.remove(&request.ticket), Err(refusal.clone()));
+        }
+    }
+
+    fn bug(&mut self, requests: &[Request], why: &str) {
+        for request in requests {
+            tracing::error!(%why, command = ?request.command, "a request met a bug");
+            answer(self.waiting.remove(&request.ticket), Err(Refusal::Bug(why.to_owned())));
+        }
+    }
+
+    /// Tells everybody who still waits that there is nothing, or that the server stops.
+    fn farewell(&mut self) {
+        for (_, reply) in std::mem::take(&mut self.waiting) {
+            answer(Some(reply), Ok(Answer::Sync(Box::new(nothing(self.watch_interval.times(8))))));
+        }
+        while let Ok(mail) = self.mail.try_recv() {
+            if let Mail::Letter(letter) = mail {
+                answer(letter.reply, Err(stopped()));
+            }
+        }
+    }
+}
+
+/// Only syncs wait beyond their turn.
+fn nothing(lease_ttl: Span) -> SyncAnswer {
+    SyncAnswer { start: Vec::new(), stop: Vec::new(), done: Vec::new(), drain: false, lease_ttl }
+}
+
+fn answer(reply: Option<oneshot::Sender<Result<Answer, Refusal>>>, result: Result<Answer, Refusal>) {
+    if let Some(reply) = reply
+        && reply.send(result).is_err()
+    {
+        tracing::trace!("a caller went away before its answer");
+    }
+}

@@ -1,0 +1,219 @@
+//! Turns: load, decide, commit, one after the other. No threads and no clock of its own: `now` comes in.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use adjutant_core::command::{Answer, Command, Request, Ticket};
+use adjutant_core::decide::{Decision, Outcome, Verdict, decide};
+use adjutant_core::rejection::{Rejection, Slug};
+use adjutant_core::set::{Settings, WorkingSet};
+use adjutant_core::time::{Span, Timestamp};
+use adjutant_store::{CommitError, Store, StoreError};
+
+use crate::bodies::Bodies;
+
+/// A turn is decided again at most so often for missing rows: each round brings what the last one named, and rules
+/// refer to other rows only a few steps deep. A cascade or a long queue takes more.
+const MAX_ROUNDS: usize = 10_000;
+
+/// What a turn came to.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Who is answered what. A request that is not here waits.
+    pub answers: Vec<(Ticket, Verdict)>,
+    /// The number of the last event, when the turn committed something.
+    pub last_seq: Option<u64>,
+    /// A dispatch pass is to follow.
+    pub pass: bool,
+    /// Something was passed over because another server has it locked.
+    pub skipped: bool,
+}
+
+/// Why a turn was not taken. Nothing was changed, unless that is what is not known.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// The store failed; the turn may be tried again.
+    Store(StoreError),
+    /// A bug: with these requests together the turn cannot be taken.
+    Bug(String),
+    /// Whether the turn was committed cannot be found out: this process must end.
+    Unknown(String),
+}
+
+/// A store, and what is known of it.
+pub struct Turns<S> {
+    store: S,
+    set: WorkingSet,
+    bodies: Bodies,
+}
+
+impl<S: Store> Turns<S> {
+    /// Takes over a store.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn new(mut store: S, settings: Settings, now: Timestamp) -> Result<Self, StoreError> {
+        let set = fresh(&mut store, settings, now)?;
+        Ok(Self { store, set, bodies: Bodies::default() })
+    }
+
+    /// The store.
+    pub const fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The earliest time at which the passing of time alone changes something.
+    pub fn next_deadline(&self, now: Timestamp) -> Timestamp {
+        self.set.next_deadline(now)
+    }
+
+    /// Takes one turn with these requests.
+    ///
+    /// # Errors
+    /// See [`NotTaken`].
+    pub fn take(&mut self, requests: &[Request], now: Timestamp) -> Result<Taken, NotTaken> {
+        let decided = catch_unwind(AssertUnwindSafe(|| self.decide(requests, now)));
+        let outcome = match decided {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => {
+                self.give_up();
+                return Err(NotTaken::Store(error));
+            }
+            Err(panic) => {
+                let why = panic_text(&*panic);
+                self.rebuild(now)?;
+                return Err(NotTaken::Bug(why));
+            }
+        };
+        self.commit(outcome)
+    }
+
+    fn decide(&mut self, requests: &[Request], now: Timestamp) -> Result<Outcome, StoreError> {
+        for _ in 0..MAX_ROUNDS {
+            match decide(&mut self.set, requests, now) {
+                Decision::Done(outcome) => return Ok(outcome),
+                Decision::More(wanted) => {
+                    let rows = self.store.load(&wanted)?;
+                    self.set.absorb(&wanted, rows);
+                }
+            }
+        }
+        panic!("a turn asked for rows {MAX_ROUNDS} times")
+    }
+
+    fn commit(&mut self, outcome: Outcome) -> Result<Taken, NotTaken> {
+        let shared = self.store.is_shared();
+        let changes = self.set.changes(shared);
+        let mut taken = Taken {
+            answers: outcome.answers,
+            last_seq: None,
+            pass: outcome.pass,
+            skipped: self.set.skipped(),
+        };
+        if changes.is_empty() {
+            self.store.abandon();
+        } else {
+            match self.store.commit(&changes) {
+                Ok(seq) => taken.last_seq = Some(seq),
+                Err(CommitError::RolledBack(StoreError::Broken(why))) => {
+                    self.give_up();
+                    return Err(NotTaken::Bug(why));
+                }
+                Err(CommitError::RolledBack(error)) => {
+                    self.give_up();
+                    return Err(NotTaken::Store(error));
+                }
+                Err(CommitError::Unknown(why)) => return Err(NotTaken::Unknown(why)),
+            }
+        }
+        for (key, body) in changes.bodies {
+            self.bodies.put(key, body);
+        }
+        self.settle();
+        self.fill_bodies(&mut taken.answers);
+        Ok(taken)
+    }
+
+    fn settle(&mut self) {
+        if self.store.is_shared() {
+            let set = std::mem::take(&mut self.set);
+            self.set = set.successor();
+        } else {
+            self.set.settle();
+        }
+    }
+
+    /// Forgets what the turn did.
+    fn give_up(&mut self) {
+        self.store.abandon();
+        self.set.discard();
+        let _ = self.set.take_wanted();
+        if self.store.is_shared() {
+            let set = std::mem::take(&mut self.set);
+            self.set = set.successor();
+        }
+    }
+
+    /// After a panic nothing in memory is to be trusted: everything is read anew. Who waits goes on waiting.
+    fn rebuild(&mut self, now: Timestamp) -> Result<(), NotTaken> {
+        self.store.abandon();
+        let old = std::mem::take(&mut self.set);
+        let settings = old.settings.clone();
+        let mut set = fresh(&mut self.store, settings, now).map_err(NotTaken::Store)?;
+        set.adopt_waiters(old);
+        self.set = set;
+        Ok(())
+    }
+
+    /// Puts the bodies that are at hand into answers that show tasks.
+    fn fill_bodies(&self, answers: &mut [(Ticket, Verdict)]) {
+        let fill = |view: &mut adjutant_core::command::TaskView| {
+            if view.body.is_none() {
+                view.body = self.bodies.get(view.task.key);
+            }
+        };
+        for (_, verdict) in answers {
+            match verdict {
+                Ok(Answer::Task(view)) => fill(view),
+                Ok(Answer::Batch(items)) => items.iter_mut().flatten().for_each(fill),
+                Ok(Answer::Sync(sync)) => {
+                    sync.start.iter_mut().for_each(|start| fill(&mut start.view));
+                    sync.done.iter_mut().flatten().for_each(fill);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A working set to begin with: complete where the store is ours alone.
+fn fresh<S: Store>(store: &mut S, settings: Settings, now: Timestamp) -> Result<WorkingSet, StoreError> {
+    let shared = store.is_shared();
+    let mut set = WorkingSet::new(settings, !shared);
+    if !shared {
+        let rows = store.census()?;
+        set.begin(rows, now);
+    }
+    Ok(set)
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".into())
+}
+
+/// What a caller is told when new work cannot be taken because the store is nearly full.
+pub(crate) fn storage_low() -> Rejection {
+    Rejection::new(
+        Slug::StorageLow,
+        "the store is nearly out of space: completions are taken, new tasks are not; free some space",
+    )
+    .retry_after(Some(Span::from_secs(30)))
+}
+
+/// Whether a request adds to the store what is not the end of something.
+pub(crate) const fn is_growth(command: &Command) -> bool {
+    matches!(command, Command::Submit { .. } | Command::Output { .. })
+}

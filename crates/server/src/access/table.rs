@@ -1,0 +1,318 @@
+//! The table of endpoints: who may use each, and what it may refuse.
+//!
+//! `admin` may use all of them and is not listed. A method and path that are not here are forbidden to everyone else.
+//! What depends on the holder of a task is decided by the core; whether an agent's token names itself, by
+//! [`super::caller`].
+
+use std::collections::HashMap;
+
+use adjutant_core::access::{Actor, Power, Role};
+use adjutant_core::rejection::Slug;
+use http::Method;
+
+/// A set of kinds of callers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Rights(u8);
+
+/// Nobody but administrators.
+pub(crate) const ADMIN: Rights = Rights(0);
+/// Everyone, without a token.
+pub(crate) const OPEN: Rights = Rights(1);
+/// Tokens with the role `submit`.
+pub(crate) const SUBMIT: Rights = Rights(2);
+/// Tokens with the role `read`.
+pub(crate) const READ: Rights = Rights(4);
+/// Tokens with a role `agent:…`.
+pub(crate) const AGENT: Rights = Rights(8);
+/// Attempt tokens.
+pub(crate) const ATTEMPT: Rights = Rights(16);
+
+impl Rights {
+    const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The kinds that are in both sets.
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether nobody is in it.
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// What an actor is, beside an administrator.
+    pub(crate) fn of(actor: &Actor) -> Self {
+        match &actor.power {
+            Power::Attempt { .. } => ATTEMPT,
+            Power::Roles(roles) => roles.iter().fold(Self(0), |rights, role| match role {
+                Role::Admin => rights,
+                Role::Submit => rights.or(SUBMIT),
+                Role::Read => rights.or(READ),
+                Role::Agent(_) | Role::AnyAgent => rights.or(AGENT),
+            }),
+        }
+    }
+}
+
+/// One method of one path.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// The method; `HEAD` counts as `GET`.
+    pub(crate) method: Method,
+    /// The path as it is routed.
+    pub(crate) path: &'static str,
+    /// Who may use it, beside administrators.
+    pub(crate) may: Rights,
+    /// The slugs that it may answer beside those that every endpoint with its method may.
+    pub(crate) refuses: &'static [&'static [Slug]],
+    /// Another way to write a path that is in the table too; it is not documented again.
+    pub(crate) alias: bool,
+}
+
+const TASK: &[Slug] = &[Slug::TaskNotFound];
+const AGENT_ID: &[Slug] = &[Slug::AgentNotFound];
+const SUBMISSION: &[Slug] = &[Slug::UnknownDependency, Slug::DependencyCycle, Slug::StorageLow];
+const EXISTS: &[Slug] = &[Slug::TaskExists];
+const BATCH: &[Slug] = &[Slug::BatchTooLarge];
+const STATE: &[Slug] = &[Slug::WrongState];
+const FENCED: &[Slug] = &[Slug::StaleAttempt, Slug::NotHolder, Slug::WrongState];
+const SESSION: &[Slug] = &[Slug::Superseded];
+const TOKEN: &[Slug] = &[Slug::TokenExists];
+const NO_TOKEN: &[Slug] = &[Slug::TokenNotFound];
+const CLAIM: &[Slug] = &[
+    Slug::TaskAlreadyClaimed,
+    Slug::TaskNotClaimable,
+    Slug::AgentDraining,
+    Slug::AgentOffline,
+    Slug::MissingCapability,
+    Slug::ExceedsAllowance,
+    Slug::QuotaExceeded,
+    Slug::AgentFull,
+    Slug::AgentPaused,
+    Slug::AgentQuarantined,
+];
+
+/// `METHOD "path" who | may [refusals]`, one endpoint a line.
+macro_rules! table {
+    ($($method:ident $path:literal $($who:ident)|+ [$($refuses:expr),*] $($alias:ident)?;)*) => {
+        vec![$(Endpoint {
+            method: Method::$method,
+            path: $path,
+            may: Rights(0)$(.or($who))+,
+            refuses: &[$($refuses),*],
+            alias: table!(@$($alias)?),
+        },)*]
+    };
+    (@) => { false };
+    (@alias) => { true };
+}
+
+/// All endpoints.
+#[rustfmt::skip]
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    table! {
+        GET    "/v1/health"                          OPEN                          [];
+        GET    "/openapi.json"                       SUBMIT | READ | AGENT         [];
+        GET    "/metrics"                            READ                          [];
+
+        GET    "/api/tasks"                          SUBMIT | READ | AGENT         [];
+        POST   "/api/tasks"                          SUBMIT                        [SUBMISSION, EXISTS];
+        GET    "/api/tasks/{id}"                     SUBMIT | READ | AGENT         [TASK];
+        PATCH  "/api/tasks/{id}"                     AGENT | ATTEMPT               [TASK, FENCED];
+        POST   "/api/tasks/{id}/claim"               AGENT                         [TASK, CLAIM];
+        POST   "/api/tasks/{id}/complete"            AGENT | ATTEMPT               [TASK, FENCED];
+        POST   "/api/tasks/{id}/release"             AGENT                         [TASK, FENCED];
+        POST   "/api/tasks/{id}/cancel"              SUBMIT                        [TASK, STATE];
+        POST   "/api/tasks/{id}/retry"               ADMIN                         [TASK, STATE];
+        POST   "/api/tasks/{id}/hold"                ADMIN                         [TASK, STATE];
+        POST   "/api/tasks/{id}/unhold"              ADMIN                         [TASK, STATE];
+        GET    "/api/tasks/{id}/output"              SUBMIT | READ                 [TASK];
+        POST   "/api/tasks/{id}/output"              AGENT | ATTEMPT               [TASK, FENCED];
+        GET    "/api/tasks/{id}/explain"             SUBMIT | READ                 [TASK];
+        GET    "/api/tasks/{id}/events"              SUBMIT | READ                 [TASK];
+
+        POST   "/api/batch/tasks"                    SUBMIT                        [SUBMISSION, EXISTS, BATCH];
+        POST   "/api/batch/complete"                 AGENT                         [TASK, FENCED, BATCH];
+
+        GET    "/api/agents"                         READ                          [];
+        POST   "/api/agents"                         AGENT                         [SESSION];
+        GET    "/api/agents/{id}"                    READ | AGENT                  [AGENT_ID];
+        DELETE "/api/agents/{id}"                    AGENT                         [AGENT_ID];
+        POST   "/api/agents/{id}/sync"               AGENT                         [AGENT_ID, SESSION, &[Slug::StaleSync]];
+        POST   "/api/agents/{id}/heartbeat"          AGENT                         [AGENT_ID, SESSION];
+        POST   "/api/agents/{id}/drain"              ADMIN                         [AGENT_ID];
+        POST   "/api/agents/{id}/undrain"            ADMIN                         [AGENT_ID];
+        POST   "/api/agents/{id}/lift"               ADMIN                         [AGENT_ID];
+
+        GET    "/api/limits/{scope}"                 READ                          [];
+        PUT    "/api/limits/{scope}"                 ADMIN                         [];
+        POST   "/api/limits/{scope}/reset"           ADMIN                         [];
+        GET    "/api/limits/{scope}/{name}"          READ                          [] alias;
+        PUT    "/api/limits/{scope}/{name}"          ADMIN                         [] alias;
+        POST   "/api/limits/{scope}/{name}/reset"    ADMIN                         [] alias;
+
+        GET    "/api/allowances/{agent_id}"          READ                          [];
+        PUT    "/api/allowances/{agent_id}"          ADMIN                         [];
+        POST   "/api/allowances/{agent_id}/reset"    ADMIN                         [];
+        GET    "/api/allowances/{agent_id}/check"    READ | AGENT                  [];
+        GET    "/api/allowances/{agent_id}/usage"    READ | AGENT                  [];
+
+        GET    "/api/models/{model}"                 READ                          [];
+        PUT    "/api/models/{model}"                 ADMIN                         [];
+        GET    "/api/models/{model}/{variant}"       READ                          [] alias;
+        PUT    "/api/models/{model}/{variant}"       ADMIN                         [] alias;
+        GET    "/api/repos/{owner}/{name}"           READ                          [];
+        PUT    "/api/repos/{owner}/{name}"           ADMIN                         [];
+
+        POST   "/api/usage"                          AGENT | ATTEMPT               [&[Slug::StaleAttempt, Slug::NotHolder, Slug::JobIsTask]];
+        GET    "/api/status"                         SUBMIT | READ                 [];
+        GET    "/api/events"                         SUBMIT | READ                 [];
+
+        GET    "/api/tokens"                         ADMIN                         [];
+        POST   "/api/tokens"                         ADMIN                         [TOKEN];
+        DELETE "/api/tokens/{name}"                  ADMIN                         [NO_TOKEN];
+    }
+}
+
+impl Endpoint {
+    /// Every slug that it may answer, in the order in which slugs are listed.
+    pub(crate) fn slugs(&self) -> Vec<Slug> {
+        let mut slugs = vec![
+            Slug::BadRequest,
+            Slug::ForeignOrigin,
+            Slug::Internal,
+            Slug::Overloaded,
+            Slug::ShuttingDown,
+            Slug::StorageUnavailable,
+            Slug::InvalidField,
+        ];
+        if self.may != OPEN {
+            slugs.extend([Slug::Unauthorized, Slug::Forbidden, Slug::TooManyAttempts]);
+        }
+        if self.has_body() {
+            slugs.extend([
+                Slug::MalformedJson,
+                Slug::BodyTooLarge,
+                Slug::UnsupportedMediaType,
+            ]);
+        }
+        if self.method != Method::GET {
+            slugs.push(Slug::StorageFull);
+        }
+        if self.method == Method::POST {
+            slugs.push(Slug::IdempotencyMismatch);
+        }
+        slugs.extend(self.refuses.iter().copied().flatten());
+        Slug::ALL
+            .iter()
+            .copied()
+            .filter(|slug| slugs.contains(slug))
+            .collect()
+    }
+
+    fn has_body(&self) -> bool {
+        [Method::POST, Method::PUT, Method::PATCH].contains(&self.method)
+    }
+}
+
+/// The table, ready to be asked.
+#[derive(Debug)]
+pub(crate) struct Table(HashMap<&'static str, Vec<(Method, Rights)>>);
+
+impl Table {
+    /// The table of all endpoints.
+    pub(crate) fn new() -> Self {
+        let mut table: HashMap<_, Vec<_>> = HashMap::new();
+        for endpoint in endpoints() {
+            table
+                .entry(endpoint.path)
+                .or_default()
+                .push((endpoint.method, endpoint.may));
+        }
+        Self(table)
+    }
+
+    /// Who may use a method of a routed path; none when the path has no such method.
+    pub(crate) fn find(&self, method: &Method, path: &str) -> Option<Rights> {
+        let method = if method == Method::HEAD {
+            &Method::GET
+        } else {
+            method
+        };
+        self.0
+            .get(path)?
+            .iter()
+            .find(|(own, _)| own == method)
+            .map(|(_, rights)| *rights)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn may(role: Option<&str>, line: &str) -> bool {
+        let (method, path) = line.split_once(' ').unwrap();
+        let rights = Table::new().find(&method.parse().unwrap(), path).unwrap();
+        let power = match role {
+            Some(role) => Power::Roles([role.parse().unwrap()].into()),
+            None => Power::Attempt {
+                task: "t".into(),
+                number: 1,
+            },
+        };
+        let actor = Actor {
+            name: "x".into(),
+            power,
+        };
+        actor.is_admin() || !rights.and(Rights::of(&actor)).is_empty()
+    }
+
+    #[test]
+    fn each_role_reaches_what_the_contract_gives_it_and_no_more() {
+        let (submit, read, agent, any) = (Some("submit"), Some("read"), Some("agent:a"), Some("agent:*"));
+        for (role, line, expected) in [
+            (submit, "POST /api/tasks", true),
+            (submit, "POST /api/tasks/{id}/cancel", true),
+            (submit, "GET /api/events", true),
+            (submit, "POST /api/tasks/{id}/complete", false),
+            (submit, "POST /api/tasks/{id}/claim", false),
+            (submit, "PUT /api/limits/{scope}", false),
+            (submit, "GET /api/agents", false),
+            (read, "GET /api/agents", true),
+            (read, "GET /metrics", true),
+            (read, "HEAD /api/tasks", true),
+            (read, "POST /api/tasks", false),
+            (read, "GET /api/tokens", false),
+            (agent, "POST /api/agents/{id}/sync", true),
+            (any, "POST /api/agents", true),
+            (agent, "POST /api/usage", true),
+            (agent, "POST /api/tasks", false),
+            (agent, "POST /api/tasks/{id}/cancel", false),
+            (agent, "DELETE /api/agents/{id}", true),
+            (agent, "POST /api/agents/{id}/drain", false),
+            (agent, "GET /api/tasks/{id}", true),
+            (None, "PATCH /api/tasks/{id}", true),
+            (None, "POST /api/tasks/{id}/output", true),
+            (None, "GET /api/tasks/{id}", false),
+            (None, "POST /api/tasks/{id}/release", false),
+            (None, "POST /api/agents/{id}/sync", false),
+        ] {
+            assert_eq!(may(role, line), expected, "{role:?} {line}");
+        }
+    }
+
+    #[test]
+    fn administrators_reach_everything_and_readers_every_get_but_tokens() {
+        for endpoint in endpoints() {
+            let line = format!("{} {}", endpoint.method, endpoint.path);
+            assert!(may(Some("admin"), &line), "{line}");
+            if endpoint.may != OPEN {
+                let expected = endpoint.method == Method::GET && endpoint.path != "/api/tokens";
+                assert_eq!(may(Some("read"), &line), expected, "{line}");
+            }
+        }
+    }
+}

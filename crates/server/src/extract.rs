@@ -1,0 +1,316 @@
+//! Extractors: ids from paths, and bodies with all that goes with them.
+
+use std::sync::Arc;
+
+use adjutant_core::command::IdempotencyKey;
+use adjutant_core::name::{AgentId, TaskId, check_id};
+use adjutant_core::rejection::{Rejection, Slug};
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+
+use crate::access::caller::Caller;
+use crate::app::App;
+use crate::failure::Failure;
+use crate::json;
+use crate::query::Params;
+
+/// The most characters of an idempotency key.
+const MAX_KEY_CHARS: usize = 255;
+
+/// Something that is read from a body.
+pub(crate) trait FromBody: Sized {
+    /// Whether this is a batch, which may be larger.
+    const BATCH: bool = false;
+
+    /// Reads it.
+    fn from_body(text: &[u8]) -> Result<Self, Rejection>;
+}
+
+/// An object that must be there.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromBody for Object<T> {
+    fn from_body(text: &[u8]) -> Result<Self, Rejection> {
+        json::object(text).map(Self)
+    }
+}
+
+/// An object that may be left out: nothing at all then stands for one without fields.
+pub(crate) struct MaybeObject<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Default> FromBody for MaybeObject<T> {
+    fn from_body(text: &[u8]) -> Result<Self, Rejection> {
+        if text.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Self(T::default()));
+        }
+        json::object(text).map(Self)
+    }
+}
+
+/// No fields are needed, and those that come are ignored.
+#[derive(Default, Deserialize)]
+pub(crate) struct Nothing {}
+
+/// A list whose items are read one by one, so that a bad one fails alone.
+pub(crate) struct Batch<T>(pub(crate) Vec<Result<T, Rejection>>);
+
+impl<T: DeserializeOwned> FromBody for Batch<T> {
+    const BATCH: bool = true;
+
+    fn from_body(text: &[u8]) -> Result<Self, Rejection> {
+        let items: Vec<adjutant_wire::RawJson> = json::list(text)?;
+        if items.len() > adjutant_core::command::MAX_BATCH {
+            return Err(Rejection::new(
+                Slug::BatchTooLarge,
+                format!(
+                    "a batch has at most {} items, and this one has {}",
+                    adjutant_core::command::MAX_BATCH,
+                    items.len()
+                ),
+            ));
+        }
+        Ok(Self(
+            items
+                .iter()
+                .map(|item| json::object(item.get().as_bytes()))
+                .collect(),
+        ))
+    }
+}
+
+/// A request that changes something: who asks, what, and under which key a repeat is recognised.
+pub(crate) struct Input<T> {
+    /// Who asks.
+    pub(crate) caller: Caller,
+    /// What the body says.
+    pub(crate) body: T,
+    /// The key, if there is one.
+    pub(crate) idempotency: Option<IdempotencyKey>,
+}
+
+impl<T: FromBody> FromRequest<App> for Input<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Failure> {
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, app).await?;
+        let key = idempotency_key(&parts.method, &parts.headers)?;
+        let limit = if T::BATCH {
+            app.config.max_batch_body_bytes
+        } else {
+            app.config.max_body_bytes
+        };
+        let read = app.bodies.read(&parts.headers, body, limit).await?;
+        let body = T::from_body(&read.bytes)?;
+        let idempotency = key.map(|key| IdempotencyKey {
+            token: caller.key_space(),
+            key,
+            digest: request_digest(&parts, &read.bytes),
+        });
+        Ok(Self {
+            caller,
+            body,
+            idempotency,
+        })
+    }
+}
+
+fn idempotency_key(method: &Method, headers: &HeaderMap) -> Result<Option<Arc<str>>, Rejection> {
+    const NAME: &str = "Idempotency-Key";
+    if method != Method::POST {
+        return Ok(None);
+    }
+    let Some(value) = headers.get(NAME) else {
+        return Ok(None);
+    };
+    let bytes = value.as_bytes();
+    if bytes.is_empty() || bytes.len() > MAX_KEY_CHARS || !bytes.iter().all(u8::is_ascii_graphic) {
+        return Err(Rejection::field(
+            NAME,
+            format_args!("must be 1 to {MAX_KEY_CHARS} visible ASCII characters"),
+        ));
+    }
+    Ok(value.to_str().ok().map(Into::into))
+}
+
+/// What must be the same for a repeat: method, path and body.
+fn request_digest(parts: &Parts, body: &[u8]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update(parts.method.as_str());
+    digest.update([0]);
+    digest.update(parts.uri.path_and_query().map_or("/", |path| path.as_str()));
+    digest.update([0]);
+    digest.update(body);
+    digest.finalize().into()
+}
+
+/// A parameter of the path, decoded.
+async fn path_param(parts: &mut Parts, name: &str) -> Result<String, Failure> {
+    let params = RawPathParams::from_request_parts(parts, &())
+        .await
+        .map_err(|error| {
+            Failure(
+                Rejection::new(
+                    Slug::BadRequest,
+                    format!("{name}: the path is not valid percent-encoding of UTF-8 text"),
+                )
+                .with_details(error.to_string()),
+            )
+        })?;
+    params
+        .iter()
+        .find(|(own, _)| *own == name)
+        .map(|(_, value)| value.to_owned())
+        .ok_or_else(|| Failure::bug("a route lacks a parameter that its handler needs"))
+}
+
+/// The task that the path names.
+pub(crate) struct TaskPath(pub(crate) TaskId);
+
+impl<S: Send + Sync> FromRequestParts<S> for TaskPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let id = path_param(parts, "id").await?;
+        match check_id(&id) {
+            Ok(()) => Ok(Self(id.into())),
+            // No task can have such an id.
+            Err(why) => Err(Failure(
+                Rejection::new(Slug::TaskNotFound, format!("there is no task `{id}`"))
+                    .with_details(format!("an id {why}")),
+            )),
+        }
+    }
+}
+
+/// The agent that the path names.
+pub(crate) struct AgentPath(pub(crate) AgentId);
+
+impl<S: Send + Sync> FromRequestParts<S> for AgentPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let id = path_param(parts, "id").await?;
+        match check_id(&id) {
+            Ok(()) => Ok(Self(id.into())),
+            Err(why) => Err(Failure(
+                Rejection::new(Slug::AgentNotFound, format!("there is no agent `{id}`"))
+                    .with_details(format!("an id {why}")),
+            )),
+        }
+    }
+}
+
+/// The agent whose allowance the path names: it need not be registered.
+pub(crate) struct AllowancePath(pub(crate) AgentId);
+
+impl<S: Send + Sync> FromRequestParts<S> for AllowancePath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let id = path_param(parts, "agent_id").await?;
+        check_id(&id).map_err(|why| Rejection::field("agent_id", why))?;
+        Ok(Self(id.into()))
+    }
+}
+
+/// All parameters of the path in their order, joined with slashes: names such as `owner/name` may be written with
+/// the slash as it is or as `%2F`.
+pub(crate) struct JoinedPath(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for JoinedPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let params = RawPathParams::from_request_parts(parts, &())
+            .await
+            .map_err(|error| {
+                Failure(
+                    Rejection::new(
+                        Slug::BadRequest,
+                        "the path is not valid percent-encoding of UTF-8 text",
+                    )
+                    .with_details(error.to_string()),
+                )
+            })?;
+        let names: Vec<_> = params.iter().map(|(_, value)| value).collect();
+        Ok(Self(names.join("/")))
+    }
+}
+
+/// The query.
+pub(crate) struct Query(pub(crate) Params);
+
+impl<S: Send + Sync> FromRequestParts<S> for Query {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        Ok(Self(Params::parse(parts.uri.query())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adjutant_wire as wire;
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_bad_item_of_a_batch_fails_alone() {
+        let Batch(items) =
+            Batch::<wire::NewTask>::from_body(br#"[{"title": "a"}, {"title": 7}, [], {}]"#).unwrap();
+        let slugs: Vec<_> = items
+            .iter()
+            .map(|item| item.as_ref().map_err(|no| no.slug).err())
+            .collect();
+        let wrong = Some(Slug::InvalidField);
+        assert_eq!(slugs, [None, wrong, wrong, wrong]);
+    }
+
+    #[test]
+    fn a_batch_is_a_list_of_at_most_a_thousand() {
+        let batch = |text: &str| {
+            Batch::<Nothing>::from_body(text.as_bytes())
+                .map(|batch| batch.0.len())
+                .map_err(|no| no.slug)
+        };
+        let of = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
+        assert_eq!(batch(&of(1_000)), Ok(1_000));
+        assert_eq!(batch(&of(1_001)), Err(Slug::BatchTooLarge));
+        assert_eq!(batch("{}"), Err(Slug::InvalidField));
+        assert_eq!(batch("[{]"), Err(Slug::MalformedJson));
+    }
+
+    #[test]
+    fn an_absent_body_stands_for_an_empty_object_where_it_may_be_absent() {
+        assert!(MaybeObject::<wire::Claim>::from_body(b" \n").is_ok());
+        assert!(MaybeObject::<wire::Claim>::from_body(b"{}").is_ok());
+        assert!(MaybeObject::<wire::Claim>::from_body(b"[]").is_err());
+        assert_eq!(
+            Object::<wire::NewTask>::from_body(b"").err().unwrap().slug,
+            Slug::MalformedJson
+        );
+    }
+
+    #[test]
+    fn idempotency_keys_are_short_and_visible() {
+        let key = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(
+                "idempotency-key",
+                HeaderValue::from_bytes(text.as_bytes()).unwrap(),
+            );
+            idempotency_key(&Method::POST, &headers).map_err(|no| no.slug)
+        };
+        assert_eq!(key("k-1").unwrap().as_deref(), Some("k-1"));
+        assert!(key(&"k".repeat(255)).is_ok());
+        for wrong in ["", "a b", "ä", &"k".repeat(256)] {
+            assert_eq!(key(wrong), Err(Slug::InvalidField), "{wrong:?}");
+        }
+    }
+}

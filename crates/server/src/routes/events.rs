@@ -1,0 +1,152 @@
+//! `/api/events` and `/api/tasks/{id}/events`: what happened, as pages or as a stream.
+
+use adjutant_core::rejection::Rejection;
+use adjutant_store::StoreError;
+use adjutant_wire as wire;
+use axum::extract::State;
+use axum::response::Response;
+use http::header::{ACCEPT, CACHE_CONTROL};
+use http::{HeaderMap, StatusCode};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::tasks::page_size;
+use crate::app::App;
+use crate::extract::{Query, TaskPath};
+use crate::failure::Failure;
+use crate::query::Params;
+use crate::stream::EventStream;
+use crate::{reply, view};
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list_events))
+        .routes(routes!(list_task_events))
+}
+
+/// List or follow events
+///
+/// An array of what happened after `since`; with `Accept: text/event-stream` a stream that begins there and goes on.
+/// A stream resumes behind `Last-Event-ID`, when that is sent. The id of each message is the `seq` of its event.
+#[utoipa::path(
+    get, path = "/api/events", tag = "events",
+    params(
+        ("since" = Option<u64>, Query, description = "After the event with this `seq`; from the first one when absent"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The most events of an array; 100 when absent"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "Streams: after the event with this `seq`"),
+    ),
+    responses((status = 200, content((Vec<wire::Event> = "application/json"), (String = "text/event-stream"))))
+)]
+async fn list_events(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Query(params): Query,
+) -> Result<Response, Failure> {
+    let since = since(&params)?;
+    if wants_stream(&headers) {
+        return Ok(stream(app, last_event_id(&headers)?.unwrap_or(since)));
+    }
+    let limit = page_size(&params)?;
+    let events = app
+        .handle
+        .query(move |reader| reader.events(since, limit))
+        .await?;
+    let events: Vec<_> = events.iter().map(view::ops::event).collect();
+    Ok(reply::ok(&events))
+}
+
+/// List the events of a task
+#[utoipa::path(
+    get, path = "/api/tasks/{id}/events", tag = "events",
+    params(
+        ("id" = String, Path, description = "The task"),
+        ("since" = Option<u64>, Query, description = "After the event with this `seq`"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The most events; 100 when absent"),
+    ),
+    responses((status = 200, body = Vec<wire::Event>))
+)]
+async fn list_task_events(
+    State(app): State<App>,
+    TaskPath(id): TaskPath,
+    Query(params): Query,
+) -> Result<Response, Failure> {
+    let (since, limit) = (since(&params)?, page_size(&params)?);
+    let key = app.stored_task(id).await?.task.key;
+    let events = app
+        .handle
+        .query(move |reader| -> Result<_, StoreError> { reader.task_events(key, since, limit) })
+        .await?;
+    let events: Vec<_> = events.iter().map(view::ops::event).collect();
+    Ok(reply::ok(&events))
+}
+
+fn since(params: &Params) -> Result<u64, Rejection> {
+    // Numbers of events are far from the bound of what stores can hold.
+    Ok(params.number("since", 0..=i64::MAX.unsigned_abs())?.unwrap_or(0))
+}
+
+fn wants_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|item| item.split(';').next())
+        .any(|essence| essence.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Rejection> {
+    const NAME: &str = "Last-Event-ID";
+    let Some(value) = headers.get(NAME) else {
+        return Ok(None);
+    };
+    value
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .filter(|seq| *seq <= i64::MAX.unsigned_abs())
+        .map(Some)
+        .ok_or_else(|| Rejection::field(NAME, "must be the `seq` of an event"))
+}
+
+fn stream(app: App, since: u64) -> Response {
+    let body = EventStream::new(app, since).into_body();
+    let mut response = reply::with_type(StatusCode::OK, "text/event-stream", body);
+    reply::set(&mut response, CACHE_CONTROL, "no-cache");
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn a_stream_is_given_to_who_asks_for_one() {
+        for (accept, expected) in [
+            ("text/event-stream", true),
+            ("application/json, Text/Event-Stream;q=0.9", true),
+            ("application/json", false),
+            ("*/*", false),
+        ] {
+            assert_eq!(wants_stream(&headers("accept", accept)), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn a_stream_resumes_behind_a_number() {
+        assert_eq!(last_event_id(&headers("last-event-id", "42")), Ok(Some(42)));
+        assert_eq!(last_event_id(&HeaderMap::new()), Ok(None));
+        for wrong in ["", "-1", "x", "18446744073709551615"] {
+            assert!(
+                last_event_id(&headers("last-event-id", wrong)).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+}

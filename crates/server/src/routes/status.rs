@@ -1,0 +1,42 @@
+//! `/api/status`: the whole fleet at a glance.
+
+use adjutant_core::command::{Answer, Command};
+use adjutant_core::task::Status;
+use adjutant_wire as wire;
+use axum::extract::State;
+use axum::response::Response;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::access::caller::Caller;
+use crate::app::{App, unexpected};
+use crate::failure::Failure;
+use crate::{reply, view};
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(get_status))
+}
+
+/// The whole fleet at a glance
+///
+/// Agents with what is left of their allowances, and how many tasks are in each state.
+#[utoipa::path(get, path = "/api/status", tag = "server", responses((status = 200, body = wire::FleetStatus)))]
+async fn get_status(State(app): State<App>, caller: Caller) -> Result<Response, Failure> {
+    let agents = match app.ask(caller.actor, Command::FleetStatus).await? {
+        Answer::Fleet(standings) => standings,
+        other => return Err(unexpected(&other)),
+    };
+    let (counts, last_seq) = app
+        .handle
+        .query(|reader| Ok((reader.counts()?, reader.last_seq()?)))
+        .await?;
+    Ok(reply::ok(&wire::FleetStatus {
+        agents: agents.into_iter().map(view::ops::standing).collect(),
+        tasks: Status::ALL
+            .iter()
+            .zip(counts)
+            .map(|(status, count)| (status.name().to_owned(), count))
+            .collect(),
+        last_seq,
+    }))
+}

@@ -1,0 +1,160 @@
+//! `/api/tokens`: access tokens, for administrators.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use adjutant_core::access::Role;
+use adjutant_core::command::{AccessToken, Answer, Command};
+use adjutant_core::name::check_id;
+use adjutant_core::rejection::{Rejection, Slug};
+use adjutant_core::time::Timestamp;
+use adjutant_wire as wire;
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::access::caller::Caller;
+use crate::app::{App, unexpected};
+use crate::extract::{Input, JoinedPath, Object};
+use crate::failure::Failure;
+use crate::{parse, reply, token, view};
+
+/// The most roles of one token.
+const MAX_ROLES: usize = 100;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list_tokens, create_token))
+        .routes(routes!(revoke_token))
+}
+
+/// List access tokens
+///
+/// Their names and roles; their secrets are not kept.
+#[utoipa::path(get, path = "/api/tokens", tag = "tokens", responses((status = 200, body = Vec<wire::Token>)))]
+async fn list_tokens(State(app): State<App>) -> Result<Response, Failure> {
+    let tokens = app.handle.query(|reader| reader.tokens()).await?;
+    let tokens: Vec<_> = tokens.iter().map(view::ops::token).collect();
+    Ok(reply::ok(&tokens))
+}
+
+/// Make an access token
+///
+/// Its secret is in this answer and nowhere else. A repeat is refused because the name exists: an `Idempotency-Key`
+/// could not show the secret again.
+#[utoipa::path(
+    post, path = "/api/tokens", tag = "tokens",
+    request_body = wire::NewToken,
+    responses((status = 201, body = wire::TokenMade))
+)]
+async fn create_token(
+    State(app): State<App>,
+    input: Input<Object<wire::NewToken>>,
+) -> Result<Response, Failure> {
+    let wire::NewToken { name, roles } = input.body.0;
+    let roles = token_roles(&name, &roles)?;
+    let secret = token::generate().map_err(|error| Failure::bug(&error.to_string()))?;
+    let command = Command::PutToken(AccessToken {
+        name: name.as_str().into(),
+        digest: token::digest(&secret),
+        roles: roles.clone(),
+        created_at: now(),
+    });
+    done(&app.change(input.caller, command, None).await?)?;
+    app.directory.refresh().await?;
+    let made = wire::TokenMade {
+        name,
+        roles: view::texts(&roles),
+        token: secret,
+    };
+    Ok(reply::json(StatusCode::CREATED, &made))
+}
+
+/// The roles of a new token, checked together with its name.
+fn token_roles(name: &str, roles: &[String]) -> Result<Arc<[Role]>, Rejection> {
+    // A token's name claims tasks where no agent is named, so it is made like an agent's id.
+    check_id(name).map_err(|why| Rejection::field("name", why))?;
+    if roles.is_empty() {
+        return Err(Rejection::field("roles", "must not be empty"));
+    }
+    parse::at_most("roles", roles.len(), MAX_ROLES)?;
+    roles
+        .iter()
+        .enumerate()
+        .map(|(index, role)| {
+            role.parse()
+                .map_err(|why| Rejection::field(&format!("roles[{index}]"), why))
+        })
+        .collect()
+}
+
+fn now() -> Timestamp {
+    let elapsed = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn done(answer: &Answer) -> Result<(), Failure> {
+    match answer {
+        Answer::Done => Ok(()),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// Revoke an access token
+///
+/// It counts no more from now on.
+#[utoipa::path(
+    delete, path = "/api/tokens/{name}", tag = "tokens",
+    params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, body = wire::Acknowledgement))
+)]
+async fn revoke_token(
+    State(app): State<App>,
+    caller: Caller,
+    JoinedPath(name): JoinedPath,
+) -> Result<Response, Failure> {
+    if check_id(&name).is_err() {
+        return Err(Rejection::new(Slug::TokenNotFound, format!("there is no token `{name}`")).into());
+    }
+    done(
+        &app.change(caller, Command::RevokeToken(name.into()), None)
+            .await?,
+    )?;
+    app.directory.refresh().await?;
+    Ok(reply::ok(&wire::Acknowledgement {
+        message: "token revoked".to_owned(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_has_a_name_and_roles_that_exist() {
+        let roles = |name: &str, roles: &[&str]| {
+            token_roles(
+                name,
+                &roles.iter().map(|role| (*role).to_owned()).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(
+            *roles("ci", &["submit", "agent:a"]).unwrap(),
+            [Role::Submit, Role::Agent("a".into())]
+        );
+        for (name, list, field) in [
+            ("", &["read"][..], "name"),
+            ("a b", &["read"], "name"),
+            ("ci", &[], "roles"),
+            ("ci", &["read", "root"], "roles[1]"),
+            ("ci", &["agent:"], "roles[0]"),
+        ] {
+            let refused = roles(name, list).unwrap_err();
+            assert!(refused.message.starts_with(field), "{}", refused.message);
+        }
+    }
+}

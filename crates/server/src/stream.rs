@@ -1,0 +1,148 @@
+//! Streams of events: pages from the store, sent as fast as the reader takes them.
+//!
+//! A stream holds one page and a position, never a queue: the next page is read when the connection has taken the
+//! last one. A reader that stops reading is disconnected by its connection ([`crate::patience`]), and resumes from the
+//! store.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use adjutant_core::event::Event;
+use axum::body::{Body, Bytes};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::app::App;
+use crate::view;
+
+/// Events of one page.
+const PAGE: usize = 256;
+/// A line without meaning is sent after so long without events, so that dead connections are noticed and proxies
+/// keep live ones.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long to wait when the signal was ahead of what could be read.
+const CATCH_UP: Duration = Duration::from_millis(10);
+
+/// Where a reader is.
+pub(crate) struct EventStream {
+    app: App,
+    last_seq: watch::Receiver<u64>,
+    /// The last event that was sent.
+    position: u64,
+    greeted: bool,
+}
+
+impl EventStream {
+    /// A stream of what happened after `since`.
+    pub(crate) fn new(app: App, since: u64) -> Self {
+        Self {
+            last_seq: app.handle.last_seq(),
+            app,
+            position: since,
+            greeted: false,
+        }
+    }
+
+    /// The body that sends it.
+    pub(crate) fn into_body(self) -> Body {
+        Body::from_stream(futures_util::stream::unfold(self, async |mut stream| {
+            let chunk = stream.next().await?;
+            Some((Ok::<_, Infallible>(chunk), stream))
+        }))
+    }
+
+    /// The next piece; none when the server stops, or the store cannot be read. The reader then comes back.
+    async fn next(&mut self) -> Option<Bytes> {
+        if !self.greeted {
+            self.greeted = true;
+            // Sends the head at once, and says how soon to come back after an interruption.
+            return Some(Bytes::from_static(b"retry: 1000\n\n"));
+        }
+        let shutdown = self.app.shutdown.clone();
+        tokio::select! {
+            chunk = self.advance() => chunk,
+            () = shutdown.cancelled() => None,
+        }
+    }
+
+    async fn advance(&mut self) -> Option<Bytes> {
+        loop {
+            let last = *self.last_seq.borrow_and_update();
+            if last > self.position {
+                let since = self.position;
+                let page = self
+                    .app
+                    .handle
+                    .query(move |reader| reader.events(since, PAGE))
+                    .await;
+                match page {
+                    Ok(events) => match events.last() {
+                        Some(event) => {
+                            self.position = event.seq;
+                            return Some(messages(&events).into());
+                        }
+                        None => tokio::time::sleep(CATCH_UP).await,
+                    },
+                    Err(refusal) => {
+                        tracing::warn!(%refusal, "a stream of events ends: the store could not be read");
+                        return None;
+                    }
+                }
+                continue;
+            }
+            match timeout(KEEP_ALIVE, self.last_seq.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return None, // The engine is gone.
+                Err(_) => return Some(Bytes::from_static(b":\n\n")),
+            }
+        }
+    }
+}
+
+/// Events as messages of the stream.
+fn messages(events: &[Event]) -> String {
+    let mut text = String::with_capacity(events.len() * 256);
+    for event in events {
+        match serde_json::to_string(&view::ops::event(event)) {
+            // JSON on one line, but a stored payload may have line breaks between its tokens.
+            Ok(json) => {
+                let data = json.replace(['\n', '\r'], " ");
+                let _ = write!(text, "id: {}\ndata: {data}\n\n", event.seq);
+            }
+            Err(error) => tracing::error!(seq = event.seq, %error, "an event could not be written as JSON"),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use adjutant_core::event::EventKind;
+    use adjutant_core::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_of_json_with_its_number() {
+        let event = Event {
+            seq: 7,
+            kind: EventKind::TaskCreated,
+            task: None,
+            agent: Some("a".into()),
+            at: Timestamp::EPOCH,
+            payload: Some("{\n\"k\": 1}".into()),
+        };
+        let text = messages(&[event.clone(), event]);
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("id: 7"));
+        let data = lines.next().unwrap().strip_prefix("data: ").unwrap();
+        let json: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!(
+            (json["type"].as_str(), json["payload"]["k"].as_i64()),
+            (Some("task_created"), Some(1))
+        );
+        assert_eq!(lines.next(), Some(""));
+        assert_eq!(text.matches("id: 7\n").count(), 2);
+    }
+}

@@ -1,0 +1,50 @@
+//! Agents as they go out.
+
+use adjutant_core::agent::Agent;
+use adjutant_core::command::{CheckAnswer, CheckStatus, Stop};
+use adjutant_wire as wire;
+
+use super::{raw_json, texts};
+
+/// An agent.
+pub(crate) fn agent(agent: &Agent) -> wire::Agent {
+    wire::Agent {
+        id: agent.id.to_string(),
+        name: agent.name.clone(),
+        capabilities: texts(&agent.capabilities),
+        models: texts(&agent.models),
+        status: agent.status(),
+        last_heartbeat: agent.last_seen,
+        current_load: agent.load(),
+        max_load: agent.max_load,
+        paused_until: agent.paused_until,
+        quarantined_until: agent.quarantined_until,
+        metadata: raw_json(agent.metadata.as_deref()),
+        registered_at: agent.registered_at,
+    }
+}
+
+/// An attempt to stop.
+pub(crate) fn stop(stop: &Stop) -> wire::Stop {
+    wire::Stop {
+        id: stop.id.to_string(),
+        attempt: stop.attempt,
+        reason: stop.reason,
+    }
+}
+
+/// What an agent may start.
+pub(crate) fn check(check: CheckAnswer) -> wire::AllowanceCheck {
+    wire::AllowanceCheck {
+        allowed: check.allowed,
+        status: match check.status {
+            CheckStatus::Ok => "ok",
+            CheckStatus::Warning => "warning",
+            CheckStatus::Exceeded => "exceeded",
+        }
+        .to_owned(),
+        remaining_tokens: check.remaining_tokens,
+        remaining_jobs: check.remaining_jobs,
+        reason: check.reason,
+    }
+}

@@ -1,0 +1,535 @@
+//! Rows of SQLite and rows of the core, one into the other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use adjutant_core::access::Role;
+use adjutant_core::agent::Agent;
+use adjutant_core::attempt::{Attempt, AttemptKey, AttemptState, Hold, ModelUsage, Outcome, StopReason, Tokens};
+use adjutant_core::command::AccessToken;
+use adjutant_core::counter::{Counter, Tally};
+use adjutant_core::ledger::Line;
+use adjutant_core::limit::{Limit, Policy, Prices, Scope};
+use adjutant_core::money::Money;
+use adjutant_core::name::{AgentId, Label, LockName, ModelName};
+use adjutant_core::task::{
+    Body, Class, ClassId, Demand, DependencyState, DispatchOrder, Fanout, Gate, Priority, Produces, Status, Task,
+    TaskKey,
+};
+use adjutant_core::time::{Span, Timestamp};
+use rusqlite::Row;
+use rusqlite::types::Type;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// A value that cannot be what this program wrote.
+fn broken(column: usize, what: &str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Null, what.to_owned().into())
+}
+
+pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> String {
+    // Our own types have string keys and finite numbers: there is nothing that could fail.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn parse<T: DeserializeOwned>(column: usize, text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text).map_err(|error| broken(column, &error.to_string()))
+}
+
+/// A list as JSON; nothing when it is empty, as most are.
+pub(super) fn list<T: Serialize>(items: &[T]) -> Option<String> {
+    (!items.is_empty()).then(|| json(items))
+}
+
+fn read_list<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<T>> {
+    match row.get_ref(column)?.as_str_or_null()? {
+        None => Ok(Vec::new()),
+        Some(text) => parse(column, text),
+    }
+}
+
+/// Counts fit: they are bounded far below where they enter.
+pub(super) fn int(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn uint(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    u64::try_from(row.get::<_, i64>(column)?).map_err(|_| broken(column, "a negative count"))
+}
+
+pub(super) fn micros(time: Option<Timestamp>) -> Option<i64> {
+    time.map(Timestamp::as_micros)
+}
+
+pub(super) fn span(span: Option<Span>) -> Option<i64> {
+    span.map(Span::as_micros)
+}
+
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_micros))
+}
+
+pub(super) fn gate(gate: Option<&Gate>) -> String {
+    match gate {
+        None => String::new(),
+        Some(Gate::Lock(name)) => format!("lock:{name}"),
+        Some(Gate::Fleet) => "fleet".into(),
+        Some(Gate::Project(name)) => format!("project:{name}"),
+        Some(Gate::Repo(name)) => format!("repo:{name}"),
+        Some(Gate::Estimate) => "estimate".into(),
+    }
+}
+
+pub(super) fn read_gate(column: usize, text: &str) -> rusqlite::Result<Option<Gate>> {
+    Ok(Some(match text.split_once(':') {
+        None if text.is_empty() => return Ok(None),
+        None if text == "fleet" => Gate::Fleet,
+        None if text == "estimate" => Gate::Estimate,
+        Some(("lock", name)) => Gate::Lock(name.into()),
+        Some(("project", name)) => Gate::Project(name.into()),
+        Some(("repo", name)) => Gate::Repo(name.into()),
+        _ => return Err(broken(column, "an unknown gate")),
+    }))
+}
+
+pub(super) const fn produces(produces: Option<Produces>) -> Option<u8> {
+    match produces {
+        None => None,
+        Some(Produces::PullRequest) => Some(0),
+        Some(Produces::Issue) => Some(1),
+    }
+}
+
+fn read_produces(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Produces>> {
+    match row.get::<_, Option<u8>>(column)? {
+        None => Ok(None),
+        Some(0) => Ok(Some(Produces::PullRequest)),
+        Some(1) => Ok(Some(Produces::Issue)),
+        Some(_) => Err(broken(column, "an unknown product")),
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredDemand {
+    labels: Vec<Label>,
+    prefers: Vec<Label>,
+    model: Option<ModelName>,
+}
+
+pub(super) fn demand(demand: &Demand) -> String {
+    json(&StoredDemand {
+        labels: demand.labels.clone(),
+        prefers: demand.prefers.clone(),
+        model: demand.model.clone(),
+    })
+}
+
+pub(super) fn read_class(row: &Row<'_>) -> rusqlite::Result<Arc<Class>> {
+    let text: String = row.get(1)?;
+    let StoredDemand { labels, prefers, model } = parse(1, &text)?;
+    Ok(Arc::new(Class { id: ClassId(row.get(0)?), demand: Demand { labels, prefers, model } }))
+}
+
+pub(super) fn fanout(fanout: Option<Fanout>) -> Option<String> {
+    fanout.map(|fanout| json(&(fanout.after.0, fanout.cascade)))
+}
+
+/// The columns of a task, in the order in which [`read_task`] takes them.
+pub(super) const TASK: &str = "task.key, task.id, task.class, task.priority, task.status, task.held, task.gate, \
+    task.delayed_until, task.claimed_by, task.project, task.repo, task.produces, task.locks, \
+    task.estimated_tokens, task.timeout, task.not_before, task.max_retries, task.retry_count, task.attempt, \
+    task.dependencies, task.unmet, task.failed_dependencies, task.dependents, task.claimed_at, \
+    task.lease_expires_at, task.deadline, task.last_attempt, task.failed_on, task.progress, task.notes, \
+    task.has_result, task.refusal_told, task.used, task.ready_since, task.updated_at, task.fanout";
+
+/// A task, with the class that its number stands for.
+pub(super) fn read_task(
+    row: &Row<'_>,
+    class: impl FnOnce(ClassId) -> rusqlite::Result<Arc<Class>>,
+) -> rusqlite::Result<Arc<Task>> {
+    let fanout = match row.get_ref(35)?.as_str_or_null()? {
+        None => None,
+        Some(text) => {
+            let (after, cascade) = parse(35, text)?;
+            Some(Fanout { after: TaskKey(after), cascade })
+        }
+    };
+    Ok(Arc::new(Task {
+        key: TaskKey(row.get(0)?),
+        id: row.get::<_, String>(1)?.into(),
+        class: class(ClassId(row.get(2)?))?,
+        priority: Priority::from_rank(row.get(3)?).ok_or_else(|| broken(3, "an unknown priority"))?,
+        status: Status::from_code(row.get(4)?).ok_or_else(|| broken(4, "an unknown status"))?,
+        held: row.get(5)?,
+        gate: read_gate(6, row.get_ref(6)?.as_str()?)?,
+        delayed_until: time(row, 7)?,
+        claimed_by: row.get::<_, Option<String>>(8)?.map(AgentId::from),
+        project: row.get::<_, Option<String>>(9)?.map(Into::into),
+        repo: row.get::<_, Option<String>>(10)?.map(Into::into),
+        produces: read_produces(row, 11)?,
+        locks: read_list::<LockName>(row, 12)?.into(),
+        estimated_tokens: uint(row, 13)?,
+        timeout: row.get::<_, Option<i64>>(14)?.map(Span::from_micros),
+        not_before: time(row, 15)?,
+        max_retries: row.get(16)?,
+        retry_count: row.get(17)?,
+        attempt: row.get(18)?,
+        dependencies: row.get(19)?,
+        unmet: row.get(20)?,
+        failed_dependencies: row.get(21)?,
+        dependents: row.get(22)?,
+        claimed_at: time(row, 23)?,
+        lease_expires_at: time(row, 24)?,
+        deadline: time(row, 25)?,
+        last_attempt: time(row, 26)?,
+        failed_on: read_list::<AgentId>(row, 27)?.into(),
+        progress: row.get(28)?,
+        notes: row.get(29)?,
+        has_result: row.get(30)?,
+        refusal_told: row.get(31)?,
+        usage: read_list::<ModelUsage>(row, 32)?.into(),
+        ready_since: Timestamp::from_micros(row.get(33)?),
+        updated_at: Timestamp::from_micros(row.get(34)?),
+        fanout,
+    }))
+}
+
+pub(super) fn read_order(row: &Row<'_>) -> rusqlite::Result<DispatchOrder> {
+    Ok(DispatchOrder {
+        priority: Priority::from_rank(row.get(0)?).ok_or_else(|| broken(0, "an unknown priority"))?,
+        key: TaskKey(row.get(1)?),
+    })
+}
+
+pub(super) fn read_body(row: &Row<'_>) -> rusqlite::Result<Arc<Body>> {
+    Ok(Arc::new(Body {
+        title: row.get(1)?,
+        description: row.get(2)?,
+        payload: row.get::<_, Option<String>>(3)?.map(Into::into),
+        files: read_list(row, 4)?,
+        dependencies: read_list(row, 5)?,
+    }))
+}
+
+const OUTCOMES: [Outcome; 6] = [
+    Outcome::Completed,
+    Outcome::Failed,
+    Outcome::Lost,
+    Outcome::TimedOut,
+    Outcome::Cancelled,
+    Outcome::Released,
+];
+const STOPS: [StopReason; 7] = [
+    StopReason::Cancelled,
+    StopReason::Timeout,
+    StopReason::Limit,
+    StopReason::Released,
+    StopReason::Lost,
+    StopReason::Ended,
+    StopReason::Unknown,
+];
+
+fn code_in<T: PartialEq>(all: &[T], one: &T) -> u8 {
+    all.iter().position(|other| other == one).and_then(|index| u8::try_from(index).ok()).unwrap_or(u8::MAX)
+}
+
+/// 0 offered, 1 taken, from 2 on the outcomes.
+pub(super) fn state(state: AttemptState) -> u8 {
+    match state {
+        AttemptState::Offered => 0,
+        AttemptState::Taken => 1,
+        AttemptState::Ended(outcome) => 2 + code_in(&OUTCOMES, &outcome),
+    }
+}
+
+fn read_state(row: &Row<'_>, column: usize) -> rusqlite::Result<AttemptState> {
+    match row.get::<_, u8>(column)? {
+        0 => Ok(AttemptState::Offered),
+        1 => Ok(AttemptState::Taken),
+        code => OUTCOMES
+            .get(usize::from(code) - 2)
+            .map(|outcome| AttemptState::Ended(*outcome))
+            .ok_or_else(|| broken(column, "an unknown outcome")),
+    }
+}
+
+pub(super) fn stop(stop: Option<StopReason>) -> Option<u8> {
+    stop.map(|stop| code_in(&STOPS, &stop))
+}
+
+/// The columns of an attempt, in the order in which [`read_attempt`] takes them.
+pub(super) const ATTEMPT: &str = "task, number, task_id, external, agent, registered, state, occupies, model, \
+    project, repo, produces, locks, started_at, ended_at, timeout, hold_tokens, hold_cost, used, stop, lingers_until";
+
+pub(super) fn read_attempt(row: &Row<'_>) -> rusqlite::Result<Arc<Attempt>> {
+    let stop = match row.get::<_, Option<u8>>(19)? {
+        None => None,
+        Some(code) => {
+            Some(*STOPS.get(usize::from(code)).ok_or_else(|| broken(19, "an unknown stop reason"))?)
+        }
+    };
+    Ok(Arc::new(Attempt {
+        key: AttemptKey { task: TaskKey(row.get(0)?), number: row.get(1)? },
+        task_id: row.get::<_, String>(2)?.into(),
+        external: row.get(3)?,
+        agent: row.get::<_, String>(4)?.into(),
+        registered: row.get(5)?,
+        state: read_state(row, 6)?,
+        occupies: row.get(7)?,
+        model: row.get::<_, Option<String>>(8)?.map(Into::into),
+        project: row.get::<_, Option<String>>(9)?.map(Into::into),
+        repo: row.get::<_, Option<String>>(10)?.map(Into::into),
+        produces: read_produces(row, 11)?,
+        locks: read_list::<LockName>(row, 12)?.into(),
+        started_at: Timestamp::from_micros(row.get(13)?),
+        ended_at: time(row, 14)?,
+        delivered_at: None,
+        timeout: row.get::<_, Option<i64>>(15)?.map(Span::from_micros),
+        hold: Hold { tokens: uint(row, 16)?, cost: Money::from_nanos(row.get(17)?) },
+        usage: read_list(row, 18)?,
+        stop,
+        stop_told: false,
+        lingers_until: time(row, 20)?,
+    }))
+}
+
+/// The columns of a ledger line, in the order in which [`read_line`] takes them.
+pub(super) const LINE: &str = "task, number, scope, hour, resets, model, jobs, tokens_in, tokens_out, \
+    tokens_cached, cost, refunded, pull_requests, issues";
+
+pub(super) fn read_line(row: &Row<'_>) -> rusqlite::Result<(AttemptKey, Line)> {
+    let key = AttemptKey { task: TaskKey(row.get(0)?), number: row.get(1)? };
+    let model = row.get_ref(5)?.as_str()?;
+    Ok((
+        key,
+        Line {
+            scope: read_scope(row, 2)?,
+            hour: Timestamp::from_micros(row.get(3)?),
+            resets: row.get(4)?,
+            model: (!model.is_empty()).then(|| model.into()),
+            jobs: uint(row, 6)?,
+            tokens: Tokens {
+                tokens_in: uint(row, 7)?,
+                tokens_out: uint(row, 8)?,
+                tokens_cached: uint(row, 9)?,
+            },
+            cost: Money::from_nanos(row.get(10)?),
+            refunded: uint(row, 11)?,
+            pull_requests: uint(row, 12)?,
+            issues: uint(row, 13)?,
+        },
+    ))
+}
+
+pub(super) fn read_scope(row: &Row<'_>, column: usize) -> rusqlite::Result<Scope> {
+    row.get_ref(column)?.as_str()?.parse().map_err(|why: String| broken(column, &why))
+}
+
+/// The columns of an agent, in the order in which [`read_agent`] takes them.
+pub(super) const AGENT: &str = "id, name, capabilities, models, max_load, metadata, registered_at, session, \
+    offline, draining, paused_until, paused_models, quarantined_until, quarantines, fast_failures, last_seen";
+
+pub(super) fn paused(models: &BTreeMap<ModelName, Timestamp>) -> String {
+    let micros: Vec<(&ModelName, i64)> = models.iter().map(|(model, until)| (model, until.as_micros())).collect();
+    json(&micros)
+}
+
+pub(super) fn keys(keys: &[TaskKey]) -> String {
+    json(&keys.iter().map(|key| key.0).collect::<Vec<_>>())
+}
+
+pub(super) fn read_agent(row: &Row<'_>, attempts: Vec<AttemptKey>) -> rusqlite::Result<Arc<Agent>> {
+    let paused: Vec<(ModelName, i64)> = read_list(row, 11)?;
+    let fast: Vec<i64> = read_list(row, 14)?;
+    Ok(Arc::new(Agent {
+        id: row.get::<_, String>(0)?.into(),
+        name: row.get(1)?,
+        capabilities: read_list(row, 2)?.into(),
+        models: read_list(row, 3)?.into(),
+        max_load: row.get(4)?,
+        metadata: row.get::<_, Option<String>>(5)?.map(Into::into),
+        registered_at: Timestamp::from_micros(row.get(6)?),
+        session: row.get::<_, Option<String>>(7)?.map(Into::into),
+        offline: row.get(8)?,
+        draining: row.get(9)?,
+        paused_until: time(row, 10)?,
+        paused_models: paused
+            .into_iter()
+            .map(|(model, until)| (model, Timestamp::from_micros(until)))
+            .collect(),
+        quarantined_until: time(row, 12)?,
+        quarantines: row.get(13)?,
+        fast_failures: fast.into_iter().map(TaskKey).collect(),
+        mute: false,
+        last_seen: Timestamp::from_micros(row.get(15)?),
+        last_n: None,
+        attempts,
+    }))
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredPrices {
+    input: i64,
+    output: i64,
+    cached: i64,
+}
+
+pub(super) fn prices(prices: Prices) -> String {
+    json(&StoredPrices {
+        input: prices.input.as_nanos(),
+        output: prices.output.as_nanos(),
+        cached: prices.cached.as_nanos(),
+    })
+}
+
+/// A limit with money in nano-dollars: cents with decimals are for people.
+#[derive(Serialize, Deserialize)]
+struct StoredLimit {
+    #[serde(flatten)]
+    limit: Limit,
+    cost_nanos: Option<i64>,
+}
+
+pub(super) fn limits(limits: &[Limit]) -> String {
+    let stored: Vec<StoredLimit> = limits
+        .iter()
+        .map(|limit| StoredLimit {
+            cost_nanos: limit.cost.map(Money::as_nanos),
+            limit: Limit { cost: None, ..limit.clone() },
+        })
+        .collect();
+    json(&stored)
+}
+
+pub(super) fn read_policy(row: &Row<'_>) -> rusqlite::Result<(Scope, Arc<Policy>)> {
+    let limits: Vec<StoredLimit> = read_list(row, 1)?;
+    let price_text: String = row.get(4)?;
+    let StoredPrices { input, output, cached } = parse(4, &price_text)?;
+    let policy = Policy {
+        limits: limits
+            .into_iter()
+            .map(|stored| Limit { cost: stored.cost_nanos.map(Money::from_nanos), ..stored.limit })
+            .collect(),
+        model_allowlist: read_list(row, 2)?,
+        max_job_duration: row.get::<_, Option<i64>>(3)?.map(Span::from_micros),
+        prices: Prices {
+            input: Money::from_nanos(input),
+            output: Money::from_nanos(output),
+            cached: Money::from_nanos(cached),
+        },
+        cooldown_after_failure: Span::from_micros(row.get(5)?),
+    };
+    Ok((read_scope(row, 0)?, Arc::new(policy)))
+}
+
+/// Numbers in a stored tally.
+const TALLY: usize = 7;
+
+/// The tallies of a counter as little-endian numbers: they are rewritten in every turn that uses the scope.
+pub(super) fn tallies(counter: &Counter) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(3 * TALLY * 8);
+    for tally in [&counter.hour, &counter.day, &counter.total] {
+        for number in [
+            tally.start.as_micros(),
+            int(tally.jobs),
+            tally.tokens,
+            tally.cost.as_nanos(),
+            int(tally.pull_requests),
+            int(tally.issues),
+            i64::from(tally.told),
+        ] {
+            bytes.extend(number.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+fn read_tallies(bytes: &[u8]) -> Option<[Tally; 3]> {
+    let numbers: Vec<i64> = bytes
+        .chunks_exact(8)
+        .map(|chunk| chunk.try_into().map(i64::from_le_bytes))
+        .collect::<Result<_, _>>()
+        .ok()?;
+    if numbers.len() != 3 * TALLY {
+        return None;
+    }
+    let tally = |numbers: &[i64]| {
+        Some(Tally {
+            start: Timestamp::from_micros(numbers[0]),
+            jobs: u64::try_from(numbers[1]).ok()?,
+            tokens: numbers[2],
+            cost: Money::from_nanos(numbers[3]),
+            pull_requests: u64::try_from(numbers[4]).ok()?,
+            issues: u64::try_from(numbers[5]).ok()?,
+            told: u8::try_from(numbers[6]).ok()?,
+        })
+    };
+    Some([tally(&numbers[..TALLY])?, tally(&numbers[TALLY..2 * TALLY])?, tally(&numbers[2 * TALLY..])?])
+}
+
+/// The columns of a counter, in the order in which [`read_counter`] takes them.
+pub(super) const COUNTER: &str = "scope, resets, tallies, held_tokens, held_cost, held_pull_requests, \
+    held_issues, active, cooldown_until";
+
+pub(super) fn read_counter(row: &Row<'_>) -> rusqlite::Result<Arc<Counter>> {
+    let [hour, day, total] =
+        read_tallies(row.get_ref(2)?.as_blob()?).ok_or_else(|| broken(2, "broken tallies"))?;
+    Ok(Arc::new(Counter {
+        scope: read_scope(row, 0)?,
+        resets: row.get(1)?,
+        hour,
+        day,
+        total,
+        held_tokens: uint(row, 3)?,
+        held_cost: Money::from_nanos(row.get(4)?),
+        held_pull_requests: row.get(5)?,
+        held_issues: row.get(6)?,
+        active: row.get(7)?,
+        cooldown_until: Timestamp::from_micros(row.get(8)?),
+    }))
+}
+
+pub(super) const fn dependency(state: DependencyState) -> u8 {
+    match state {
+        DependencyState::Waiting => 0,
+        DependencyState::Met => 1,
+        DependencyState::Failed => 2,
+    }
+}
+
+pub(super) fn read_dependency(row: &Row<'_>, column: usize) -> rusqlite::Result<DependencyState> {
+    match row.get::<_, u8>(column)? {
+        0 => Ok(DependencyState::Waiting),
+        1 => Ok(DependencyState::Met),
+        2 => Ok(DependencyState::Failed),
+        _ => Err(broken(column, "an unknown state of a dependency")),
+    }
+}
+
+pub(super) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; 32]> {
+    row.get_ref(column)?.as_blob()?.try_into().map_err(|_| broken(column, "a digest of a wrong length"))
+}
+
+pub(super) fn roles(roles: &[Role]) -> String {
+    roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn read_token(row: &Row<'_>) -> rusqlite::Result<AccessToken> {
+    let roles = row
+        .get_ref(2)?
+        .as_str()?
+        .split_whitespace()
+        .map(str::parse)
+        .collect::<Result<Vec<Role>, String>>()
+        .map_err(|why| broken(2, &why))?;
+    Ok(AccessToken {
+        name: row.get::<_, String>(0)?.into(),
+        digest: digest(row, 1)?,
+        roles: roles.into(),
+        created_at: Timestamp::from_micros(row.get(3)?),
+    })
+}
+
+pub(super) fn read_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    parse(column, row.get_ref(column)?.as_str()?)
+}

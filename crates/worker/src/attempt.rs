@@ -1,0 +1,282 @@
+//! One attempt, from the offer to what is reported of it: a Tokio task of its own.
+
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adjutant_client::Client;
+use adjutant_core::attempt::StopReason;
+use adjutant_core::time::Span;
+use adjutant_wire::{Completion, Start};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::adapter::Adapter;
+use crate::environment::Environment;
+use crate::feed::Feed;
+use crate::observer::{Cause, Notice, Observer};
+use crate::process::{Pipes, Process};
+use crate::reporter::Reporter;
+use crate::roster::Key;
+use crate::text::start_of_last;
+
+/// Once the command has ended, its pipes get this long to be emptied: longer only a process that it left behind
+/// keeps them open.
+const DRAIN: Duration = Duration::from_secs(1);
+/// A completion is at most this long as JSON, so that it fits into a roll-call with others (4 MiB in all).
+pub(crate) const MAX_COMPLETION_BYTES: usize = 3 * 1024 * 1024;
+/// Read from a pipe at once.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// What all attempts of a worker share.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) agent: String,
+    pub(crate) adapter: Box<dyn Adapter>,
+    pub(crate) environment: Environment,
+    pub(crate) cwd: Option<PathBuf>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) grace: Duration,
+    pub(crate) observer: Arc<dyn Observer>,
+}
+
+/// What is to be reported of an attempt that is over.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// Its result.
+    Completed(Box<Completion>),
+    /// Nothing: whoever stopped it knows.
+    Stopped(Cause),
+}
+
+/// How a command ended.
+enum End {
+    Exited(ExitStatus),
+    Stopped(Cause),
+    TimedOut(Duration),
+    /// The system lost track of it.
+    Unknown(std::io::Error),
+}
+
+/// Runs an attempt until its processes are gone and all but its result is reported.
+pub(crate) async fn run(
+    context: Arc<Context>,
+    start: Start,
+    mut stop: watch::Receiver<Option<Cause>>,
+) -> Ending {
+    let key = Key::of(&start);
+    let prepared = context.adapter.invocation(&start.task).and_then(|invocation| {
+        let environment = context.environment.of(&start);
+        let (process, pipes) = Process::start(&invocation, environment, context.cwd.as_deref())?;
+        Ok((process, pipes, invocation.stdin))
+    });
+    let (mut process, pipes, stdin) = match prepared {
+        Ok(prepared) => prepared,
+        Err(why) => return failed(&context.agent, &key, why),
+    };
+    let timeout = shorter(context.timeout, start.timeout.map(duration));
+    let feed = Feed::new();
+    let mut reporter = Reporter::new(&context.client, &context.agent, &key, &feed);
+    let work = async {
+        let pumping = pump(&context, &key, &feed, pipes, &stdin);
+        let end = supervise(&mut process, pumping, &mut stop, timeout, context.grace).await;
+        feed.close(&*context.adapter);
+        end
+    };
+    let (end, ()) = tokio::join!(work, reporter.run());
+    drop(process);
+    conclude(&context, &key, &feed, &mut reporter, end).await
+}
+
+/// Waits for the command to end, by itself or because it has to, and for its pipes to be empty.
+async fn supervise(
+    process: &mut Process,
+    pumping: impl Future<Output = ()>,
+    stop: &mut watch::Receiver<Option<Cause>>,
+    timeout: Option<Duration>,
+    grace: Duration,
+) -> End {
+    let pumped = async {
+        pumping.await;
+        true
+    };
+    tokio::pin!(pumped);
+    let mut is_pumped = false;
+    let started = Instant::now();
+    let end = loop {
+        tokio::select! {
+            biased;
+            status = process.wait() => break match status {
+                Ok(status) => End::Exited(status),
+                Err(error) => End::Unknown(error),
+            },
+            cause = stopped(stop) => break End::Stopped(cause),
+            timeout = elapsed(started, timeout) => break End::TimedOut(timeout),
+            done = &mut pumped, if !is_pumped => is_pumped = done,
+        }
+    };
+    if !matches!(end, End::Exited(_)) {
+        // What it prints at its end is read too, or it could not print and end.
+        let terminating = process.terminate(grace);
+        tokio::pin!(terminating);
+        loop {
+            tokio::select! {
+                () = &mut terminating => break,
+                done = &mut pumped, if !is_pumped => is_pumped = done,
+            }
+        }
+    }
+    if !is_pumped && tokio::time::timeout(DRAIN, &mut pumped).await.is_err() {
+        tracing::debug!("a command left processes behind that keep its output open");
+    }
+    // Nothing that the command left behind outlives its attempt.
+    process.kill();
+    end
+}
+
+async fn stopped(stop: &mut watch::Receiver<Option<Cause>>) -> Cause {
+    match stop.wait_for(Option::is_some).await {
+        Ok(cause) => cause.unwrap_or(Cause::Shutdown),
+        // Whoever could stop it is gone, and with it whoever would report it.
+        Err(_) => Cause::Shutdown,
+    }
+}
+
+async fn elapsed(started: Instant, timeout: Option<Duration>) -> Duration {
+    match timeout {
+        Some(timeout) => {
+            tokio::time::sleep_until(started + timeout).await;
+            timeout
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Moves everything between the command's pipes and the feed.
+async fn pump(context: &Context, key: &Key, feed: &Feed, pipes: Pipes, stdin: &[u8]) {
+    let write = async {
+        if let Some(mut pipe) = pipes.stdin {
+            // A command need not read its stdin: that it closes the pipe is no error.
+            if let Err(error) = pipe.write_all(stdin).await {
+                tracing::debug!(task = %key.id, %error, "the command did not read the whole task");
+            }
+        }
+    };
+    let stdout = read(pipes.stdout, |bytes| {
+        if feed.stdout(bytes, &*context.adapter) {
+            let (tokens, cost) = feed.usage(|usage| usage.sum());
+            context.observer.notice(Notice::Usage {
+                id: key.id.clone(),
+                attempt: key.attempt,
+                tokens,
+                cost,
+            });
+        }
+    });
+    let stderr = read(pipes.stderr, |bytes| feed.stderr(bytes));
+    tokio::join!(write, stdout, stderr);
+}
+
+async fn read(pipe: Option<impl AsyncRead + Unpin>, mut sink: impl FnMut(&[u8])) {
+    let Some(mut pipe) = pipe else { return };
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match pipe.read(&mut chunk).await {
+            Ok(0) => return,
+            Ok(length) => sink(&chunk[..length]),
+            Err(error) => {
+                tracing::warn!(%error, "cannot read what a command prints");
+                return;
+            }
+        }
+    }
+}
+
+async fn conclude(
+    context: &Context,
+    key: &Key,
+    feed: &Feed,
+    reporter: &mut Reporter<'_>,
+    end: End,
+) -> Ending {
+    let problem = match end {
+        End::Exited(status) if status.success() => None,
+        End::Exited(status) => Some(exit_message(status, &feed.take_error())),
+        End::TimedOut(timeout) => Some(format!("timed out after {}", span(timeout))),
+        End::Unknown(error) => Some(format!("cannot tell how the command ended: {error}")),
+        End::Stopped(Cause::Server(StopReason::Limit)) => Some("stopped: limit".to_owned()),
+        End::Stopped(cause) => {
+            reporter.last_usage(None).await;
+            return Ending::Stopped(cause);
+        }
+    };
+    let last = feed.usage(|usage| usage.last().cloned());
+    reporter.last_usage(last.as_ref()).await;
+    let mut completion = completion(&context.agent, key, problem);
+    completion.output = feed.take_output();
+    if let Some(totals) = last {
+        completion.model = totals.model;
+        completion.tokens_in = Some(totals.tokens.tokens_in);
+        completion.tokens_out = Some(totals.tokens.tokens_out);
+        completion.tokens_cached = Some(totals.tokens.tokens_cached);
+        completion.cost = totals.cost;
+    }
+    fit(&mut completion);
+    Ending::Completed(Box::new(completion))
+}
+
+/// An attempt that failed before its command ran.
+pub(crate) fn failed(agent: &str, key: &Key, why: String) -> Ending {
+    Ending::Completed(Box::new(completion(agent, key, Some(why))))
+}
+
+fn completion(agent: &str, key: &Key, problem: Option<String>) -> Completion {
+    Completion {
+        id: Some(key.id.clone()),
+        attempt: Some(key.attempt),
+        agent_id: Some(agent.to_owned()),
+        success: problem.is_none(),
+        // An argument that holds NUL is told of in an error message.
+        error_message: problem.unwrap_or_default().replace('\0', "\u{FFFD}"),
+        ..Completion::default()
+    }
+}
+
+/// Shortens the output until the completion fits: escaping can make it six times as long.
+fn fit(completion: &mut Completion) {
+    while serde_json::to_string(&completion).map_or(0, |json| json.len()) > MAX_COMPLETION_BYTES {
+        let start = start_of_last(&completion.output, completion.output.len() / 2);
+        completion.output.drain(..start);
+    }
+}
+
+fn exit_message(status: ExitStatus, error: &str) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => {
+            let name = nix::sys::signal::Signal::try_from(signal)
+                .map_or_else(|_| signal.to_string(), |signal| signal.to_string());
+            format!("killed by {name}")
+        }
+        (None, None) => status.to_string(),
+    };
+    match error.trim() {
+        "" => how,
+        error => format!("{how}: {error}"),
+    }
+}
+
+fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
+}
+
+fn duration(span: Span) -> Duration {
+    Duration::from_micros(u64::try_from(span.as_micros()).unwrap_or(0))
+}
+
+fn span(duration: Duration) -> Span {
+    Span::from_micros(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+}
