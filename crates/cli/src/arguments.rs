@@ -94,3 +94,35 @@ pub(crate) enum Command {
     Completions(completions::Arguments),
     Openapi(openapi::Arguments),
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    fn every_leaf(command: &clap::Command, path: &str, check: &mut impl FnMut(&str, &clap::Command)) {
+        if command.get_subcommands().next().is_none() {
+            check(path, command);
+        }
+        for sub in command.get_subcommands() {
+            every_leaf(sub, &format!("{path} {}", sub.get_name()), check);
+        }
+    }
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        let command = super::Arguments::command();
+        command.clone().debug_assert();
+        let mut leaves = 0;
+        every_leaf(&command, "adjutant", &mut |path, leaf| {
+            leaves += 1;
+            let examples = leaf.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(examples.starts_with("Example"), "{path} has no example");
+            assert!(
+                examples.contains(path),
+                "the example of {path} is of another command"
+            );
+            assert!(leaf.get_about().is_some(), "{path} does not say what it does");
+        });
+        assert!(leaves >= 38, "{leaves}");
+    }
+}

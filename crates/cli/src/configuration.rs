@@ -45,11 +45,14 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// Where variables come from; tests have their own.
+type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// Looks values up. Flags are passed to each question, since each command has its own.
 pub(crate) struct Configuration {
     file: File,
     file_name: PathBuf,
-    environment: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    environment: Environment,
     url: Option<String>,
     token: Option<String>,
     store: Option<String>,
@@ -61,10 +64,7 @@ impl Configuration {
         Self::load_from(global, Box::new(|name| std::env::var(name).ok()))
     }
 
-    fn load_from(
-        global: &Global,
-        environment: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
-    ) -> Outcome<Self> {
+    fn load_from(global: &Global, environment: Environment) -> Outcome<Self> {
         let named = global.config.clone().or_else(|| {
             environment("ADJUTANT_CONFIG")
                 .filter(|name| !name.is_empty())

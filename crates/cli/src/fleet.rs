@@ -12,6 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::failure::{Failure, Outcome};
+use crate::text::line_at;
 use crate::toml_file;
 
 /// A fleet file.
@@ -254,11 +255,7 @@ impl Fleet {
         }
         let mut seen = HashSet::new();
         for agent in &self.agents {
-            let start = agent.span().start.min(text.len());
-            let line = 1 + text.as_bytes()[..start]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count();
+            let line = line_at(text, agent.span().start);
             let agent = agent.get_ref();
             check_id(&agent.id).map_err(|why| Failure::at(file, line, format!("id: {why}")))?;
             if !seen.insert(&agent.id) {

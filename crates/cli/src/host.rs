@@ -13,8 +13,9 @@ use adjutant_core::access::{Actor, Role};
 use adjutant_core::command::{AccessToken, Command};
 use adjutant_core::limit::Policy;
 use adjutant_core::time::{Span, Timestamp};
-use adjutant_engine::{Handle, Refusal};
+use adjutant_engine::{Engine, Handle, Refusal};
 use adjutant_server::{ServeError, token};
+use adjutant_store::sqlite::{OpenError, Sqlite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,21 @@ pub(crate) struct Settings {
     pub(crate) guests: Vec<Guest>,
 }
 
+impl Settings {
+    fn engine(&self) -> adjutant_engine::Settings {
+        let defaults = adjutant_engine::Settings::default();
+        let mut policy = Policy::default();
+        if let Some(allowance) = &self.default_allowance {
+            allowance.domain().put(&mut policy);
+        }
+        adjutant_engine::Settings {
+            agent_ttl: self.agent_ttl.unwrap_or(defaults.agent_ttl),
+            claim_lease: self.claim_lease.unwrap_or(defaults.claim_lease),
+            default_allowance: Arc::new(policy),
+        }
+    }
+}
+
 /// A token that lives as long as this process.
 #[derive(Clone)]
 pub(crate) struct Guest {
@@ -73,7 +89,8 @@ pub(crate) struct Host {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     running: Running,
-    server: JoinHandle<Result<(), ServeError>>,
+    /// Gone once its end was told.
+    server: Option<JoinHandle<Result<(), ServeError>>>,
     shutdown: CancellationToken,
     guests: Vec<Guest>,
 }
@@ -90,12 +107,12 @@ impl Host {
         }
         let listener = bind(settings.listen).await?;
         let address = listener.local_addr()?;
-        let running = Running::start(&settings)?;
+        let running = Running::start(&settings.store, settings.engine())?;
         match Self::serve(&settings, &running, listener, address).await {
             Ok((server, shutdown)) => Ok(Self {
                 address,
                 running,
-                server,
+                server: Some(server),
                 shutdown,
                 guests: settings.guests,
             }),
@@ -114,7 +131,13 @@ impl Host {
     ) -> Outcome<(JoinHandle<Result<(), ServeError>>, CancellationToken)> {
         admit_admin(settings, &running.handle).await?;
         for guest in &settings.guests {
-            put_token(&running.handle, &guest.name, &guest.token, &[guest.role.clone()]).await?;
+            put_token(
+                &running.handle,
+                &guest.name,
+                &guest.token,
+                std::slice::from_ref(&guest.role),
+            )
+            .await?;
         }
         let config = adjutant_server::Config {
             listen_names: vec![settings.listen.ip().to_string(), address.ip().to_string()],
@@ -127,38 +150,56 @@ impl Host {
         Ok((tokio::spawn(server), shutdown))
     }
 
-    /// Waits until the server ends by itself, which it should not, and says why it did.
+    /// Waits until the server or the engine ends by itself, which neither should, and says why it did.
     pub(crate) async fn failed(&mut self) -> Failure {
-        tokio::select! {
-            ended = &mut self.server => match ended {
+        let server = async {
+            match &mut self.server {
+                Some(server) => server.await,
+                None => std::future::pending().await,
+            }
+        };
+        let failure = tokio::select! {
+            ended = server => match ended {
                 Ok(Ok(())) => Failure::new("the server has ended"),
-                Ok(Err(error)) => Failure::new(format!("the server cannot start: {error}")),
+                Ok(Err(error)) => error.into(),
                 Err(error) => Failure::new(format!("the server broke: {error}")),
             },
-            failure = self.running.failed() => failure,
-        }
+            failure = self.running.failed() => return failure,
+        };
+        self.server = None;
+        failure
     }
 
     /// Answers what is in flight, commits, and ends.
     pub(crate) async fn stop(self) -> Outcome {
         for guest in &self.guests {
             let revoke = Command::RevokeToken(guest.name.as_str().into());
-            self.running.handle.call(Actor::admin(), revoke, None).await?;
-        }
-        self.shutdown.cancel();
-        if !self.server.is_finished() {
-            match self.server.await {
-                Ok(result) => result?,
-                Err(error) => return Err(Failure::new(format!("the server broke: {error}"))),
+            if let Err(refusal) = self.running.handle.call(Actor::admin(), revoke, None).await {
+                // The next start puts another secret in its place, and this one is known to nobody.
+                tracing::warn!(%refusal, token = guest.name, "a token could not be revoked");
             }
         }
-        self.running.stop().await
+        self.shutdown.cancel();
+        // Requests that wait in the engine are answered by its end, so both end at the same time.
+        let engine = self.running.stop();
+        let server = async {
+            match self.server {
+                Some(server) => server.await,
+                None => Ok(Ok(())),
+            }
+        };
+        let (engine, server) = tokio::join!(engine, server);
+        match server {
+            Ok(result) => result?,
+            Err(error) => return Err(Failure::new(format!("the server broke: {error}"))),
+        }
+        engine
     }
 }
 
 /// Makes a token with direct access to a store that no server has open.
 pub(crate) async fn create_token(store: &StoreUrl, name: &str, roles: &[Role]) -> Outcome<String> {
-    let running = Running::start_plain(store)?;
+    let running = Running::start(store, adjutant_engine::Settings::default())?;
     let made = async {
         let tokens = running.handle.query(|reader| reader.tokens()).await?;
         if tokens.iter().any(|token| &*token.name == name) {
@@ -273,32 +314,46 @@ impl From<ServeError> for Failure {
 /// A running engine.
 struct Running {
     handle: Handle,
+    engine: Engine,
 }
 
 impl Running {
-    fn start(settings: &Settings) -> Outcome<Self> {
-        let mut policy = Policy::default();
-        if let Some(allowance) = &settings.default_allowance {
-            allowance.domain().put(&mut policy);
-        }
-        let defaults = adjutant_core::set::Settings::default();
-        let _ = adjutant_core::set::Settings {
-            agent_ttl: settings.agent_ttl.unwrap_or(defaults.agent_ttl),
-            claim_lease: settings.claim_lease.unwrap_or(defaults.claim_lease),
-            default_allowance: Arc::new(policy),
-        };
-        Err(Failure::new("the engine is not there yet"))
+    /// Opens the store and starts the engine on it.
+    fn start(store: &StoreUrl, settings: adjutant_engine::Settings) -> Outcome<Self> {
+        let store = Sqlite::open(store.path()).map_err(|error| refused(&error))?;
+        let (handle, engine) = Engine::start(store, settings)
+            .map_err(|error| Failure::new(format!("the store cannot be read: {error}")))?;
+        Ok(Self { handle, engine })
     }
 
-    fn start_plain(_store: &StoreUrl) -> Outcome<Self> {
-        Err(Failure::new("the engine is not there yet"))
+    /// Waits until the engine ends by itself, which it does only when it cannot go on.
+    async fn failed(&self) -> Failure {
+        self.engine.ended().await;
+        Failure::new("the engine has ended, the log says why")
+            .hint("start again: nothing that was accepted is lost")
     }
 
-    async fn failed(&mut self) -> Failure {
-        std::future::pending().await
-    }
-
+    /// Commits what is there, and ends.
     async fn stop(self) -> Outcome {
-        Ok(())
+        // Joins a thread, so it must not hold up this one.
+        match tokio::task::spawn_blocking(move || self.engine.stop()).await {
+            Ok(stopped) => stopped.map_err(|failure| Failure::new(failure.to_string())),
+            Err(error) => Err(Failure::new(format!("the engine broke: {error}"))),
+        }
+    }
+}
+
+/// Says why a file cannot be used as a store, and how to mend it.
+fn refused(error: &OpenError) -> Failure {
+    let failure = Failure::new(format!("the store {error}"));
+    match error {
+        OpenError::InUse { .. } => failure.hint(
+            "one process owns a store: stop the other `adjutant serve` or `adjutant up`, or use another --store",
+        ),
+        OpenError::Newer { .. } => failure.hint("use the version of adjutant that wrote it, or a newer one"),
+        OpenError::Foreign { .. } => failure.hint("choose another file with --store"),
+        OpenError::Unusable { .. } => {
+            failure.hint("its directory must exist and be writable, with space on the disk; or choose another --store")
+        }
     }
 }

@@ -2,10 +2,17 @@
 //!
 //! This crate puts the others together and translates: flags into settings, answers into tables. It decides nothing.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "doc comments of arguments are help texts, and backticks would be printed with them"
+)]
+
 mod arguments;
 mod commands;
 mod configuration;
 mod context;
+#[cfg(test)]
+mod examples;
 mod failure;
 mod fleet;
 mod host;

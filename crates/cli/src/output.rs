@@ -26,24 +26,20 @@ impl Printer {
 
     /// Prints the value as one JSON document, or what `text` makes of it.
     pub(crate) fn show<T: Serialize + ?Sized>(self, value: &T, text: impl FnOnce() -> String) -> Outcome {
-        if self.json {
-            self.json_line(value)
-        } else {
-            put(&text())
-        }
+        if self.json { json_line(value) } else { put(&text()) }
     }
+}
 
-    /// Prints a JSON document on a line of its own.
-    pub(crate) fn json_line<T: Serialize + ?Sized>(self, value: &T) -> Outcome {
-        let text = serde_json::to_string(value)
-            .map_err(|error| Failure::new(format!("the answer cannot be written as JSON: {error}")))?;
-        put(&format!("{text}\n"))
-    }
+/// Prints a JSON document on a line of its own.
+pub(crate) fn json_line<T: Serialize + ?Sized>(value: &T) -> Outcome {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Failure::new(format!("the answer cannot be written as JSON: {error}")))?;
+    put(&format!("{text}\n"))
+}
 
-    /// Prints a line of text.
-    pub(crate) fn line(self, text: impl Display) -> Outcome {
-        put(&format!("{text}\n"))
-    }
+/// Prints a line of text.
+pub(crate) fn say(text: impl Display) -> Outcome {
+    put(&format!("{text}\n"))
 }
 
 /// Writes to stdout. A reader that went away (`| head`) is no failure worth a message, but nothing is left to do.

@@ -21,7 +21,7 @@ impl StoreUrl {
         match text.split_once(':') {
             Some(("sqlite", path)) => {
                 let path = path.strip_prefix("//").unwrap_or(path);
-                if path.is_empty() || path.ends_with('/') {
+                if path.is_empty() || path.ends_with('/') || path.starts_with(':') {
                     return Err(Failure::usage(format!("{place}: `{text}` names no file"))
                         .hint("write for example sqlite:./adjutant.db"));
                 }

@@ -94,8 +94,8 @@ impl fmt::Display for Table {
                 let cell = clip(cell, *width);
                 let fill = " ".repeat(width.saturating_sub(columns(&cell)));
                 match align {
-                    Align::Left => line += &format!("{cell}{fill}{GAP}"),
-                    Align::Right => line += &format!("{fill}{cell}{GAP}"),
+                    Align::Left => line.extend([&*cell, &*fill, GAP]),
+                    Align::Right => line.extend([&*fill, &*cell, GAP]),
                 }
             }
             writeln!(f, "{}", line.trim_end())?;

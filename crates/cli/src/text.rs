@@ -58,6 +58,12 @@ pub(crate) fn clip(text: &str, width: usize) -> String {
     clipped
 }
 
+/// The line, from 1, that the byte at `offset` is on.
+pub(crate) fn line_at(text: &str, offset: usize) -> usize {
+    let before = text.get(..offset.min(text.len())).unwrap_or(text);
+    1 + before.matches('\n').count()
+}
+
 /// A number with its thousands set apart.
 pub(crate) fn number(n: impl Into<i128>) -> String {
     let n: i128 = n.into();

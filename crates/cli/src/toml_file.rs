@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use crate::failure::{Failure, Outcome};
+use crate::text::line_at;
 
 /// Reads and parses a file.
 pub(crate) fn read<T: DeserializeOwned>(what: &str, file: &Path) -> Outcome<T> {
@@ -19,11 +20,7 @@ pub(crate) fn parse<T: DeserializeOwned>(file: &Path, text: &str) -> Outcome<T> 
 }
 
 fn told(file: &Path, text: &str, error: &toml::de::Error) -> Failure {
-    let start = error.span().map_or(0, |span| span.start.min(text.len()));
-    let line = 1 + text.as_bytes()[..start]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count();
+    let line = line_at(text, error.span().map_or(0, |span| span.start));
     // Serde's words for a key that no field takes: "unknown field `x`, expected one of `a`, `b`".
     let message = error.message();
     if let Some(rest) = message.strip_prefix("unknown field ") {

@@ -36,7 +36,9 @@ pub(crate) struct Letter {
 pub(crate) enum Mail {
     /// A request.
     Letter(Box<Letter>),
-    /// The end: answer who waits, and stop.
+    /// The end is near: answer who waits, and let nobody wait any more.
+    Dismiss,
+    /// The end: answer what is there, and stop.
     Stop,
 }
 

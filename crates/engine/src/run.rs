@@ -87,6 +87,7 @@ impl Engine {
             watch_interval,
             next_space: Timestamp::EPOCH,
             low: false,
+            dismissed: false,
         };
         let thread = std::thread::Builder::new()
             .name("turns".into())
@@ -112,6 +113,12 @@ impl Engine {
         let mut ended = self.ended.clone();
         // The sender goes away with the thread: that is an end as well.
         let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    /// Answers every sync that waits, and lets none wait from now on: the end is near.
+    pub fn dismiss(&self) {
+        // When the thread is gone nobody waits any more.
+        let _ = self.inbox.send(Mail::Dismiss);
     }
 
     /// Answers what is in the inbox and who waits, and ends.
@@ -140,6 +147,7 @@ struct Run<S> {
     watch_interval: Span,
     next_space: Timestamp,
     low: bool,
+    dismissed: bool,
 }
 
 impl<S: Store> Run<S> {
@@ -151,6 +159,10 @@ impl<S: Store> Run<S> {
             let pause = Duration::from_micros(deadline.since(now).as_micros().unsigned_abs());
             let (mut letters, stop) = match self.mail.recv_timeout(pause) {
                 Ok(Mail::Letter(letter)) => self.gather(letter),
+                Ok(Mail::Dismiss) => {
+                    self.dismiss();
+                    continue;
+                }
                 Ok(Mail::Stop) | Err(RecvTimeoutError::Disconnected) => (Vec::new(), true),
                 Err(RecvTimeoutError::Timeout) => (Vec::new(), false),
             };
@@ -171,11 +183,15 @@ impl<S: Store> Run<S> {
     }
 
     /// Whatever has arrived by now is one turn.
-    fn gather(&self, first: Box<Letter>) -> (Vec<Letter>, bool) {
+    fn gather(&mut self, first: Box<Letter>) -> (Vec<Letter>, bool) {
         let mut letters = vec![*first];
         while letters.len() < MAX_TURN {
             match self.mail.try_recv() {
                 Ok(Mail::Letter(letter)) => letters.push(*letter),
+                Ok(Mail::Dismiss) => {
+                    self.dismiss();
+                    break;
+                }
                 Ok(Mail::Stop) => return (letters, true),
                 Err(_) => break,
             }
@@ -212,6 +228,14 @@ impl<S: Store> Run<S> {
         }
         let (requests, replies): (Vec<Request>, Vec<_>) =
             letters.into_iter().map(|letter| (letter.request, letter.reply)).unzip();
+        let mut requests = requests;
+        if self.dismissed {
+            for request in &mut requests {
+                if let Command::Sync(sync) = &mut request.command {
+                    sync.wait = Span::ZERO;
+                }
+            }
+        }
         for (request, reply) in requests.iter().zip(replies) {
             if let Some(reply) = reply {
                 self.waiting.insert(request.ticket, reply);
@@ -285,11 +309,17 @@ impl<S: Store> Run<S> {
         }
     }
 
-    /// Tells everybody who still waits that there is nothing, or that the server stops.
-    fn farewell(&mut self) {
+    /// Tells everybody who waits that there is nothing. Only syncs wait beyond their turn.
+    fn dismiss(&mut self) {
+        self.dismissed = true;
         for (_, reply) in std::mem::take(&mut self.waiting) {
             answer(Some(reply), Ok(Answer::Sync(Box::new(nothing(self.watch_interval.times(8))))));
         }
+    }
+
+    /// Answers who waits, and refuses what comes too late.
+    fn farewell(&mut self) {
+        self.dismiss();
         while let Ok(mail) = self.mail.try_recv() {
             if let Mail::Letter(letter) = mail {
                 answer(letter.reply, Err(stopped()));
@@ -298,7 +328,6 @@ impl<S: Store> Run<S> {
     }
 }
 
-/// Only syncs wait beyond their turn.
 fn nothing(lease_ttl: Span) -> SyncAnswer {
     SyncAnswer { start: Vec::new(), stop: Vec::new(), done: Vec::new(), drain: false, lease_ttl }
 }

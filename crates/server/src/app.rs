@@ -153,6 +153,12 @@ impl App {
         }
     }
 
+    /// Whether there is an access token with this name.
+    pub(crate) async fn has_token(&self, name: &str) -> Result<bool, Failure> {
+        let tokens = self.handle.query(|reader| reader.tokens()).await?;
+        Ok(tokens.iter().any(|token| &*token.name == name))
+    }
+
     /// One task as it is stored.
     pub(crate) async fn stored_task(&self, id: TaskId) -> Result<StoredTask, Failure> {
         let asked = id.clone();

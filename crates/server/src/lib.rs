@@ -1,8 +1,8 @@
 //! The server: the HTTP API of adjutant.
 //!
-//! It translates and decides nothing. A request passes the [`access`] guard, is parsed into a command ([`parse`]),
-//! asked of the engine, and its answer is shown ([`view`]). Read [`access::table`] for the list of all endpoints, and
-//! [`routes`] for what each does.
+//! It translates and decides nothing. A request passes the `access` guard, is parsed into a command (`parse`),
+//! asked of the engine, and its answer is shown (`view`). Read `access::table` for the list of all endpoints, and
+//! `routes` for what each does.
 //!
 //! # Not here
 //! The rules: `adjutant-core`. Time, waiting and commits: `adjutant-engine`. Flags and files: the command line.
@@ -22,6 +22,8 @@ mod reply;
 mod routes;
 mod serve;
 mod stream;
+#[cfg(test)]
+mod tests;
 pub mod token;
 mod view;
 

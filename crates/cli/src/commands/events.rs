@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::output::{json_line, say};
 use crate::text::{clip, one_line, time};
 
 /// The most events of one request.
@@ -78,9 +79,9 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
 /// Prints one event on a line.
 pub(crate) fn print(event: &Event, context: &Context) -> Outcome {
     if context.printer.is_json() {
-        context.printer.json_line(event)
+        json_line(event)
     } else {
-        context.printer.line(line(event))
+        say(line(event))
     }
 }
 

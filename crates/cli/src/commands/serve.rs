@@ -6,6 +6,7 @@ use crate::arguments::Logging;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::host::{Host, Settings};
+use crate::output::say;
 use crate::{logging, signals};
 
 /// Run the server
@@ -55,9 +56,7 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     // Watched from before the start: a signal that comes while the store is opened is not lost.
     let stop = signals::stop()?;
     let mut host = Host::start(settings).await?;
-    context
-        .printer
-        .line(format!("listening on http://{}", host.address))?;
+    say(format!("listening on http://{}", host.address))?;
     tokio::select! {
         signal = stop => {
             tracing::info!(signal, "stopping");

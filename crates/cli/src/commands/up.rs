@@ -31,7 +31,7 @@ use crate::{logging, signals, values};
 /// Between two looks that both find nothing left to run: what a commit sets free needs a moment to start.
 const SETTLE: Duration = Duration::from_millis(300);
 /// The longest sleep between two looks while something is expected to start by itself.
-const LONGEST_NAP: Duration = Duration::from_secs(60);
+const LONGEST_NAP: Duration = Duration::from_mins(1);
 /// The most tasks that are looked at to find one that can start.
 const MOST_PENDING: usize = 10_000;
 
@@ -216,8 +216,13 @@ impl Work<'_> {
         self.set_rations().await?;
         self.forget_old_workers().await?;
         let since = self.client.status().await?.last_seq;
-        let crew =
-            crew.insert(Crew::start(self.fleet, &self.url, &self.tokens.of_agents(), &self.progress).await?);
+        let crew = crew.insert(Crew::start(
+            self.fleet,
+            &self.url,
+            &self.tokens.of_agents(),
+            &self.progress,
+        )?);
+        crew.registered().await?;
         if self.arguments.retry_failed {
             self.retry_failed().await?;
         }

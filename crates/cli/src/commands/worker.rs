@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::arguments::Logging;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::output::{json_line, say};
 use crate::up::crew::check_command;
 use crate::{logging, signals, values};
 
@@ -95,24 +96,24 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     let observer = move |notice: Notice| {
         if let Some((event, line)) = told(&id, &notice) {
             // A reader that went away is no reason to stop working.
-            let printed = if printer.is_json() {
-                printer.json_line(&event)
+            let written = if printer.is_json() {
+                json_line(&event)
             } else {
-                printer.line(line)
+                say(line)
             };
-            if printed.is_err() {
+            if written.is_err() {
                 tracing::debug!("nobody reads the output");
             }
         }
     };
-    let worker = adjutant_worker::run(context.client()?, config, shutdown.clone(), Arc::new(observer));
-    let mut worker = std::pin::pin!(worker);
+    let work = adjutant_worker::run(context.client()?, config, shutdown.clone(), Arc::new(observer));
+    let mut work = std::pin::pin!(work);
     let ended = tokio::select! {
-        ended = worker.as_mut() => ended,
+        ended = work.as_mut() => ended,
         signal = stop => {
             tracing::info!(signal, "stopping");
             shutdown.cancel();
-            worker.await
+            work.await
         }
     };
     match ended {

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use adjutant_wire::NewTask;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{Draft, Item, line_at};
+use super::{Draft, Item};
 use crate::failure::{Failure, Outcome};
+use crate::text::line_at;
 
 /// What a task to create may say.
 pub(super) const KEYS: &[&str] = &[
@@ -62,7 +62,7 @@ pub(super) fn read(file: &Path, text: &str) -> Outcome<Draft> {
         for value in values {
             // The value is a part of the text, so the distance between their starts is its offset.
             let offset = value.get().as_ptr() as usize - text.as_ptr() as usize;
-            let line = line_at(text.as_bytes(), offset);
+            let line = line_at(text, offset);
             draft.items.push(Item {
                 line,
                 task: task(file, line, value.get())?,
@@ -85,7 +85,7 @@ pub(super) fn read(file: &Path, text: &str) -> Outcome<Draft> {
 
 /// Reads one task. A key that nobody reads is most likely a misspelt one, so it is refused.
 pub(super) fn task(file: &Path, line: usize, text: &str) -> Outcome<NewTask> {
-    let keys: HashMap<String, IgnoredAny> = serde_json::from_str(text)
+    let keys: HashMap<String, &RawValue> = serde_json::from_str(text)
         .map_err(|error| Failure::at(file, line, format!("not valid JSON: {}", words(&error))))?;
     if let Some(unknown) = keys
         .keys()

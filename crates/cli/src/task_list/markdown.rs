@@ -58,7 +58,7 @@ pub(super) fn read(file: &Path, text: &str) -> Outcome<Draft> {
     if let Some(fence) = &reader.fence {
         return Err(Failure::at(file, fence.line, "this fence is never closed"));
     }
-    reader.end_item()?;
+    reader.end_item();
     Ok(reader.draft)
 }
 
@@ -105,7 +105,7 @@ impl Reader<'_> {
         }
         let inside = line.trim().is_empty() || line.starts_with("  ") || line.starts_with('\t');
         if !inside {
-            self.end_item()?;
+            self.end_item();
             return match checkbox(line) {
                 Checkbox::Item { done, title } => self.begin_item(number, done, title),
                 Checkbox::Malformed => Err(Failure::at(
@@ -124,10 +124,9 @@ impl Reader<'_> {
             self.begin_fence(number, line);
             return Ok(());
         };
-        if item.description.is_empty() && item.task.payload.is_none() {
-            if let Some(inner) = attribute_list(line) {
-                return set_all(self.file, number, inner, &mut item.task);
-            }
+        let at_top = item.description.is_empty() && item.task.payload.is_none();
+        if let Some(inner) = attribute_list(line).filter(|_| at_top) {
+            return set_all(self.file, number, inner, &mut item.task);
         }
         self.begin_fence(number, line);
         let is_payload = self.fence.as_ref().is_some_and(|fence| fence.payload.is_some());
@@ -189,20 +188,19 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn end_item(&mut self) -> Outcome {
+    fn end_item(&mut self) {
         let Some(mut open) = self.item.take() else {
-            return Ok(());
+            return;
         };
         if open.done {
             self.draft.done.extend(open.task.id);
-            return Ok(());
+            return;
         }
         open.task.description = dedent(&open.description);
         self.draft.items.push(Item {
             line: open.line,
             task: open.task,
         });
-        Ok(())
     }
 }
 
@@ -224,17 +222,14 @@ fn checkbox(line: &str) -> Checkbox<'_> {
     let Some(rest) = rest else {
         return Checkbox::No;
     };
+    let inside = rest.strip_prefix(' ').map(str::trim_start);
     for (mark, done) in [("[ ]", false), ("[x]", true), ("[X]", true)] {
-        if let Some(title) = rest
-            .strip_prefix(' ')
-            .and_then(|rest| rest.trim_start().strip_prefix(mark))
-        {
-            if title.is_empty() || title.starts_with(' ') {
-                return Checkbox::Item {
-                    done,
-                    title: title.trim(),
-                };
-            }
+        let title = inside.and_then(|inside| inside.strip_prefix(mark));
+        if let Some(title) = title.filter(|title| title.is_empty() || title.starts_with(' ')) {
+            return Checkbox::Item {
+                done,
+                title: title.trim(),
+            };
         }
     }
     let inner = rest
@@ -262,11 +257,15 @@ fn fence_mark(line: &str) -> Option<(char, usize, &str)> {
 fn split_title(title: &str) -> (String, Option<&str>) {
     let end = title.trim_end();
     if let Some(open) = end.rfind('(').filter(|_| end.ends_with(')')) {
-        if let Some(text) = end[..open].strip_suffix('\\') {
+        let before = &end[..open];
+        if let Some(text) = before.strip_suffix('\\') {
             return (format!("{text}{}", &end[open..]), None);
         }
-        if let Some(inner) = attribute_list(&end[open..]) {
-            return (end[..open].trim_end().to_owned(), Some(inner));
+        // Without a space before it, it is the target of a link or the arguments of a function.
+        if before.is_empty() || before.ends_with(' ') {
+            if let Some(inner) = attribute_list(&end[open..]) {
+                return (before.trim_end().to_owned(), Some(inner));
+            }
         }
     }
     (end.to_owned(), None)

@@ -22,6 +22,7 @@ use adjutant_wire::NewTask;
 use sha2::{Digest as _, Sha256};
 
 use crate::failure::{Failure, Outcome};
+use crate::text::line_at;
 
 /// No list is larger: 256 MiB of text is a mistake in the file's name, not a list of tasks.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
@@ -87,8 +88,8 @@ impl TaskList {
             )));
         }
         let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            Failure::at(file, line_at(valid, valid.len()), "the text is not UTF-8")
+            let valid = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+            Failure::at(file, line_at(&valid, valid.len()), "the text is not UTF-8")
         })?;
         Self::parse(file, &text, format)
     }
@@ -161,11 +162,13 @@ fn name_all(list: &str, items: &mut [Item]) {
         }
         let text: [u8; 32] = digest.finalize().into();
         let before = seen.entry(text).or_default();
-        let hex: String = text[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = u64::from_be_bytes([
+            text[0], text[1], text[2], text[3], text[4], text[5], text[6], text[7],
+        ]);
         task.id = Some(if *before == 0 {
-            format!("item-{hex}")
+            format!("item-{hex:016x}")
         } else {
-            format!("item-{hex}-{}", *before + 1)
+            format!("item-{hex:016x}-{}", *before + 1)
         });
         *before += 1;
     }
@@ -191,14 +194,6 @@ fn check_all(file: &Path, items: &[Item]) -> Outcome {
         }
     }
     Ok(())
-}
-
-/// The line, from 1, that the byte at `offset` is on.
-fn line_at(text: &[u8], offset: usize) -> usize {
-    1 + text[..offset.min(text.len())]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count()
 }
 
 #[cfg(test)]

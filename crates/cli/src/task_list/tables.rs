@@ -5,8 +5,9 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::{Spanned, Table};
 
-use super::{Draft, Item, json, line_at};
+use super::{Draft, Item, json};
 use crate::failure::{Failure, Outcome};
+use crate::text::line_at;
 use crate::toml_file;
 
 #[derive(Deserialize)]
@@ -21,7 +22,7 @@ pub(super) fn read(file: &Path, text: &str) -> Outcome<Draft> {
     let list: List = toml_file::parse(file, text)?;
     let mut draft = Draft::default();
     for table in list.tasks {
-        let line = line_at(text.as_bytes(), table.span().start);
+        let line = line_at(text, table.span().start);
         let value =
             json(toml::Value::Table(table.into_inner())).map_err(|why| Failure::at(file, line, why))?;
         draft.items.push(Item {

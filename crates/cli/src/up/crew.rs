@@ -18,11 +18,12 @@ use crate::fleet::{AgentEntry, Fleet};
 pub(crate) struct Crew {
     workers: JoinSet<(String, Result<adjutant_worker::Summary, adjutant_worker::Error>)>,
     stop: CancellationToken,
+    registrations: Vec<watch::Receiver<bool>>,
 }
 
 impl Crew {
-    /// Starts a worker for each agent, with the token made for it, and waits until all are registered.
-    pub(crate) async fn start(
+    /// Starts a worker for each agent, with the token made for it.
+    pub(crate) fn start(
         fleet: &Fleet,
         url: &str,
         tokens: &HashMap<String, String>,
@@ -31,12 +32,12 @@ impl Crew {
         let mut crew = Self {
             workers: JoinSet::new(),
             stop: CancellationToken::new(),
+            registrations: Vec::new(),
         };
-        let mut registrations = Vec::new();
         for agent in fleet.agents() {
             let client = Client::new(url, tokens.get(&agent.id).cloned())?;
             let (registered, registration) = watch::channel(false);
-            registrations.push(registration);
+            crew.registrations.push(registration);
             let observer = observer(agent.id.clone(), progress.clone(), registered);
             let worker = adjutant_worker::run(
                 client,
@@ -47,14 +48,20 @@ impl Crew {
             let id = agent.id.clone();
             crew.workers.spawn(async move { (id, worker.await) });
         }
-        for mut registration in registrations {
+        Ok(crew)
+    }
+
+    /// Waits until all are registered.
+    pub(crate) async fn registered(&mut self) -> Outcome {
+        for mut registration in std::mem::take(&mut self.registrations) {
             tokio::select! {
-                // Its sender goes away only with the worker, which then is the next to be joined.
-                _ = registration.wait_for(|registered| *registered) => {}
-                failure = crew.ended() => return Err(failure),
+                biased;
+                // When its sender is gone the worker is gone as well, and is the next to be joined.
+                Ok(_) = registration.wait_for(|registered| *registered) => {}
+                failure = self.ended() => return Err(failure),
             }
         }
-        Ok(crew)
+        Ok(())
     }
 
     /// Waits until a worker ends by itself, which none should, and says why it did.

@@ -41,6 +41,7 @@ impl Turn<'_> {
     /// Books the start of an attempt: one job, one active slot, and its hold, in every scope that it counts for.
     pub(super) fn book_start(&mut self, attempt: &Attempt, jobs: u64) -> Need<()> {
         let model = attempt.model.clone();
+        self.set.open_account(attempt.key);
         for scope in scopes(attempt, model.as_ref()) {
             let mut counter = (*self.set.counter(&scope)?).clone();
             counter.active += 1;

@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 impl Turn<'_> {
     /// Notes the time, and whether the server was away since the last turn.
     pub(super) fn watch(&mut self) {
-        self.set.wake_before_turn = self.set.next_task_wake;
+        self.set.begin_turn();
         let last = self.set.last_now;
         let gap = self.now.since(last);
         if last == Timestamp::EPOCH || gap > self.set.settings.agent_ttl.part(4) {

@@ -156,6 +156,7 @@ pub struct WorkingSet {
     stale_agents: Vec<AgentId>,
     stale_models: Vec<ModelName>,
     newest: TaskKey,
+    pub(crate) newest_before_turn: TaskKey,
     due: Option<(Timestamp, Vec<TaskKey>, Option<Timestamp>)>,
     wanted: Wanted,
     bodies: Vec<(TaskKey, Arc<Body>)>,
@@ -634,6 +635,17 @@ impl WorkingSet {
         attempt
     }
 
+    /// An attempt that starts now has no ledger lines yet.
+    pub(crate) fn open_account(&mut self, key: AttemptKey) {
+        self.accounts.absorb(key, None);
+    }
+
+    /// Remembers where the turn began.
+    pub(crate) fn begin_turn(&mut self) {
+        self.wake_before_turn = self.next_task_wake;
+        self.newest_before_turn = self.newest;
+    }
+
     pub(crate) fn put_account(&mut self, account: Account) {
         self.accounts.put(account.attempt, Some(Arc::new(account)));
     }
@@ -877,6 +889,8 @@ impl WorkingSet {
             opened: 0,
         });
         self.forget_before = None;
+        // Nothing of this turn was stored: its keys are free again, so that deciding again asks for the same rows.
+        self.newest = self.newest_before_turn;
         self.open_gated.extend(std::mem::take(&mut self.shut_gated));
         self.next_task_wake = self.wake_before_turn;
         self.hour_looked_at = false;

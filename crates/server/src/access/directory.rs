@@ -16,8 +16,6 @@ use tokio::sync::Mutex;
 
 /// After so long the directory is read again: the longest that a token revoked elsewhere still counts.
 const REFRESH: Duration = Duration::from_secs(2);
-/// Unknown tokens make it read again at most this often, so that guessing costs the store nothing.
-const REREAD: Duration = Duration::from_millis(500);
 
 /// Whom a token speaks for.
 #[derive(Clone, Debug)]
@@ -32,11 +30,12 @@ pub(crate) struct Holder {
 struct Snapshot {
     /// By the first bytes of the digest; the rest is compared in constant time.
     holders: HashMap<[u8; 8], Vec<([u8; 32], Holder)>>,
+    /// When the reading began.
     read_at: Instant,
 }
 
 impl Snapshot {
-    fn new(tokens: Vec<AccessToken>) -> Self {
+    fn new(tokens: Vec<AccessToken>, read_at: Instant) -> Self {
         let mut holders: HashMap<_, Vec<_>> = HashMap::with_capacity(tokens.len());
         for token in tokens {
             let holder = Holder {
@@ -48,10 +47,7 @@ impl Snapshot {
                 .or_default()
                 .push((token.digest, holder));
         }
-        Self {
-            holders,
-            read_at: Instant::now(),
-        }
+        Self { holders, read_at }
     }
 
     fn find(&self, digest: &[u8; 32]) -> Option<&Holder> {
@@ -90,17 +86,17 @@ impl Directory {
 
     /// Whom the token with this digest speaks for.
     ///
+    /// One that is not known is looked for in the store, since it may just have been made elsewhere, if the caller is
+    /// `curious`: who guesses tokens is not to keep the store busy.
+    ///
     /// # Errors
     /// When it is not known here, and the store cannot be asked whether it is known by now.
-    pub(crate) async fn find(&self, digest: &[u8; 32]) -> Result<Option<Holder>, Refusal> {
+    pub(crate) async fn find(&self, digest: &[u8; 32], curious: bool) -> Result<Option<Holder>, Refusal> {
+        let arrived = Instant::now();
         let snapshot = self.snapshot();
-        let age = snapshot.read_at.elapsed();
+        let age = arrived.duration_since(snapshot.read_at);
         let found = snapshot.find(digest).cloned();
-        let stale = if found.is_some() {
-            age >= REFRESH
-        } else {
-            age >= REREAD
-        };
+        let stale = age >= REFRESH || (found.is_none() && curious);
         if !stale {
             return Ok(found);
         }
@@ -110,9 +106,10 @@ impl Directory {
             (true, Err(_)) => return Ok(found),
             (false, Err(_)) => self.reading.lock().await,
         };
-        if self.snapshot().read_at > snapshot.read_at {
+        let meanwhile = self.snapshot();
+        if meanwhile.read_at >= arrived {
             drop(turn);
-            return Ok(self.snapshot().find(digest).cloned());
+            return Ok(meanwhile.find(digest).cloned());
         }
         match self.reread().await {
             Ok(()) => {}
@@ -145,7 +142,10 @@ impl Directory {
 }
 
 async fn read(handle: &Handle) -> Result<Snapshot, Refusal> {
-    handle.query(|reader| reader.tokens()).await.map(Snapshot::new)
+    // What is written from here on may be missing.
+    let read_at = Instant::now();
+    let tokens = handle.query(|reader| reader.tokens()).await?;
+    Ok(Snapshot::new(tokens, read_at))
 }
 
 #[cfg(test)]
@@ -165,7 +165,10 @@ mod tests {
             roles: [Role::Read].into(),
             created_at: Timestamp::EPOCH,
         };
-        let snapshot = Snapshot::new(vec![token("one", digest("one")), token("two", digest("two"))]);
+        let snapshot = Snapshot::new(
+            vec![token("one", digest("one")), token("two", digest("two"))],
+            Instant::now(),
+        );
         assert_eq!(&*snapshot.find(&digest("two")).unwrap().name, "two");
         assert!(snapshot.find(&close).is_none());
         assert!(snapshot.find(&digest("three")).is_none());

@@ -86,21 +86,21 @@ async fn authenticate(app: &App, parts: &Parts) -> Result<Caller, Rejection> {
         return Ok(Caller::admin());
     }
     let token = bearer(parts)?;
+    let peer = parts.extensions.get::<Peer>();
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+    let now = Instant::now();
     if token.starts_with(attempt_token::PREFIX) {
         if let Some(claim) = app.mint.verify(token) {
             return Ok(Caller::attempt(claim));
         }
-    } else if let Some(holder) = app
-        .directory
-        .find(&digest(token))
-        .await
-        .map_err(|refusal| Failure::from(refusal).0)?
-    {
-        return Ok(Caller::with_roles(holder.name, holder.roles));
+    } else {
+        let curious = !app.sign_ins.is_over(peer, now);
+        let found = app.directory.find(&digest(token), curious).await;
+        if let Some(holder) = found.map_err(|refusal| Failure::from(refusal).0)? {
+            return Ok(Caller::with_roles(holder.name, holder.roles));
+        }
     }
-    let peer = parts.extensions.get::<Peer>();
-    let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
-    Err(app.sign_ins.failed(address, Instant::now()))
+    Err(app.sign_ins.failed(peer, now))
 }
 
 /// The token of a request.

@@ -25,6 +25,14 @@ pub(crate) struct SignIns {
 }
 
 impl SignIns {
+    /// Whether `peer` has used up its failures.
+    pub(crate) fn is_over(&self, peer: IpAddr, now: Instant) -> bool {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures
+            .get(&network(peer))
+            .is_some_and(|(since, count)| *count >= MAX_FAILURES && now.duration_since(*since) < WINDOW)
+    }
+
     /// Notes a failure of `peer`, and says how it is to be answered.
     pub(crate) fn failed(&self, peer: IpAddr, now: Instant) -> Rejection {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);

@@ -55,6 +55,9 @@ async fn create_token(
 ) -> Result<Response, Failure> {
     let wire::NewToken { name, roles } = input.body.0;
     let roles = token_roles(&name, &roles)?;
+    if app.has_token(&name).await? {
+        return Err(Rejection::new(Slug::TokenExists, format!("there is a token `{name}` already")).into());
+    }
     let secret = token::generate().map_err(|error| Failure::bug(&error.to_string()))?;
     let command = Command::PutToken(AccessToken {
         name: name.as_str().into(),
@@ -117,7 +120,7 @@ async fn revoke_token(
     caller: Caller,
     JoinedPath(name): JoinedPath,
 ) -> Result<Response, Failure> {
-    if check_id(&name).is_err() {
+    if !app.has_token(&name).await? {
         return Err(Rejection::new(Slug::TokenNotFound, format!("there is no token `{name}`")).into());
     }
     done(

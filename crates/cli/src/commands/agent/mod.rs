@@ -12,6 +12,7 @@ use clap::Subcommand;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::output::{json_line, say};
 use crate::text::one_line;
 
 /// What can be done with agents.
@@ -57,9 +58,7 @@ where
         match what(id.clone()).await {
             Ok(agent) => {
                 if !context.printer.is_json() {
-                    context
-                        .printer
-                        .line(format!("{} {}", one_line(&agent.id), agent.status.name()))?;
+                    say(format!("{} {}", one_line(&agent.id), agent.status.name()))?;
                 }
                 done.push(agent);
             }
@@ -71,7 +70,7 @@ where
         }
     }
     if context.printer.is_json() {
-        context.printer.json_line(&done)?;
+        json_line(&done)?;
     }
     failure.map_or(Ok(()), Err)
 }

@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::output::{json_line, say};
 use crate::text::one_line;
 
 /// Remove agents; what they run goes back to the queue, with no failure counted
@@ -25,7 +26,7 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
         match client.deregister_agent(id).await {
             Ok(()) => {
                 if !context.printer.is_json() {
-                    context.printer.line(format!("{} removed", one_line(id)))?;
+                    say(format!("{} removed", one_line(id)))?;
                 }
                 removed.push(id);
             }
@@ -37,9 +38,7 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
         }
     }
     if context.printer.is_json() {
-        context
-            .printer
-            .json_line(&serde_json::json!({ "removed": removed }))?;
+        json_line(&serde_json::json!({ "removed": removed }))?;
     }
     failure.map_or(Ok(()), Err)
 }

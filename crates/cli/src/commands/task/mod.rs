@@ -18,12 +18,13 @@ use clap::Subcommand;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::output::{json_line, say};
 use crate::text::{one_line, or_dash};
 
 /// What can be done with tasks.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    Add(add::Arguments),
+    Add(Box<add::Arguments>),
     Import(import::Arguments),
     List(list::Arguments),
     Show(show::Arguments),
@@ -40,7 +41,7 @@ pub(crate) enum Command {
 /// Runs one of them.
 pub(crate) async fn run(command: Command, context: &Context) -> Outcome {
     match command {
-        Command::Add(arguments) => add::run(arguments, context).await,
+        Command::Add(arguments) => add::run(*arguments, context).await,
         Command::Import(arguments) => import::run(&arguments, context).await,
         Command::List(arguments) => list::run(arguments, context).await,
         Command::Show(arguments) => show::run(&arguments, context).await,
@@ -75,9 +76,7 @@ where
         match what(id.clone()).await {
             Ok(task) => {
                 if !context.printer.is_json() {
-                    context
-                        .printer
-                        .line(format!("{} {}", one_line(&task.id), task.status.name()))?;
+                    say(format!("{} {}", one_line(&task.id), task.status.name()))?;
                 }
                 done.push(task);
             }
@@ -89,7 +88,7 @@ where
         }
     }
     if context.printer.is_json() {
-        context.printer.json_line(&done)?;
+        json_line(&done)?;
     }
     failure.map_or(Ok(()), Err)
 }

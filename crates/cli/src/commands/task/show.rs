@@ -85,7 +85,7 @@ fn text(task: &Task) -> String {
     let mut text = facts.to_string();
     let mut section = |title: &str, body: &str| {
         if !body.trim().is_empty() {
-            text += &format!("\n{title}:\n{}\n", plain(body.trim_end()));
+            text.extend(["\n", title, ":\n", &plain(body.trim_end()), "\n"]);
         }
     };
     section("description", &task.description);

@@ -31,19 +31,12 @@ pub(crate) struct Arguments {
 /// Makes it.
 pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     let roles: Vec<String> = arguments.roles.iter().map(ToString::to_string).collect();
-    let made = match context.configuration.store_flag()? {
-        Some(store) => TokenMade {
-            token: host::create_token(&store, &arguments.name, &arguments.roles).await?,
-            name: arguments.name.clone(),
-            roles,
-        },
-        None => {
-            let token = NewToken {
-                name: arguments.name.clone(),
-                roles,
-            };
-            context.client()?.create_token(&token).await?
-        }
+    let name = arguments.name.clone();
+    let made = if let Some(store) = context.configuration.store_flag()? {
+        let token = host::create_token(&store, &name, &arguments.roles).await?;
+        TokenMade { name, roles, token }
+    } else {
+        context.client()?.create_token(&NewToken { name, roles }).await?
     };
     context.printer.show(&made, || format!("{}\n", made.token))
 }

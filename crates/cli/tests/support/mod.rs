@@ -1,0 +1,199 @@
+//! The real binary on a temporary directory.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this")]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The admin token of test servers.
+pub const TOKEN: &str = "test-admin-token-0123456789abcdef";
+
+/// A command of the binary, free of the environment's own configuration.
+pub fn adjutant(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adjutant"));
+    command.current_dir(directory).stdin(Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ADJUTANT_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs the binary to its end.
+pub fn run(directory: &Path, arguments: &[&str]) -> Ran {
+    Ran::of(adjutant(directory).args(arguments).output().unwrap())
+}
+
+/// What a run of the binary gave.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Asserts success and gives stdout.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.stdout
+    }
+
+    /// Asserts success and gives stdout as JSON.
+    #[track_caller]
+    pub fn json(self) -> serde_json::Value {
+        let text = self.ok();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Asserts a failure that is told as a person needs it: an error line, hints, and nothing else.
+    #[track_caller]
+    pub fn fails(&self, code: i32, message: &str) {
+        assert_eq!(self.code, code, "{self:?}");
+        assert!(self.stderr.contains(message), "expected `{message}` in {self:?}");
+        assert!(
+            self.stderr
+                .lines()
+                .filter(|line| !line.starts_with("listening on "))
+                .all(|line| line.starts_with("error: ") || line.starts_with("hint: ")),
+            "{self:?}"
+        );
+        assert_eq!(
+            self.stderr
+                .lines()
+                .filter(|line| line.starts_with("error: "))
+                .count(),
+            1,
+            "{self:?}"
+        );
+    }
+}
+
+/// A server; killed when it is dropped.
+pub struct Server {
+    child: Child,
+    pub url: String,
+    pub directory: PathBuf,
+    // Removed last.
+    owned: Option<TempDir>,
+}
+
+impl Server {
+    /// Starts one on a fresh directory.
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut server = Self::start_in(directory.path(), &[]);
+        server.owned = Some(directory);
+        server
+    }
+
+    /// Starts one on a directory.
+    pub fn start_in(directory: &Path, arguments: &[&str]) -> Self {
+        let mut command = adjutant(directory);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .env("ADJUTANT_ADMIN_TOKEN", TOKEN);
+        Self::spawn(command, directory)
+    }
+
+    /// Starts one with a command of its own.
+    pub fn spawn(mut command: Command, directory: &Path) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.next().transpose().unwrap().unwrap_or_default();
+        let Some(url) = first.strip_prefix("listening on ").map(str::to_owned) else {
+            let mut errors = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+            child.wait().unwrap();
+            panic!("the server did not start: {first} {errors}");
+        };
+        // Both are read on, so that the server never waits for a reader.
+        let errors = BufReader::new(child.stderr.take().unwrap()).lines();
+        thread::spawn(move || lines.for_each(drop));
+        thread::spawn(move || errors.for_each(drop));
+        Self {
+            child,
+            url,
+            directory: directory.to_owned(),
+            owned: None,
+        }
+    }
+
+    /// Runs a command of the binary against it.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        let output = self.command().args(arguments).output().unwrap();
+        Ran::of(output)
+    }
+
+    /// A command of the binary that talks to it.
+    pub fn command(&self) -> Command {
+        let mut command = adjutant(&self.directory);
+        command
+            .env("ADJUTANT_URL", &self.url)
+            .env("ADJUTANT_TOKEN", TOKEN);
+        command
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; gives the exit code.
+    pub fn terminate(mut self) -> i32 {
+        terminate(&self.child);
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends SIGTERM to a child.
+pub fn terminate(child: &Child) {
+    let status = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// Waits until `check` gives something, which must be soon.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(Instant::now() < end, "not in time: {what}");
+        thread::sleep(Duration::from_millis(30));
+    }
+}
+
+/// Writes a file.
+pub fn write(directory: &Path, name: &str, text: &str) {
+    std::fs::write(directory.join(name), text).unwrap();
+}

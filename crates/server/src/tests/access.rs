@@ -1,0 +1,159 @@
+//! Access: who is let in, and how far.
+
+use adjutant_core::access::Actor;
+use adjutant_core::command::Command;
+use serde_json::json;
+
+use super::TestApp;
+use crate::config::Config;
+
+#[tokio::test]
+async fn health_needs_no_token_and_everything_else_does() {
+    let app = TestApp::full().await;
+    assert_eq!(app.nobody().get("/v1/health").await.good()["status"], "ok");
+    for path in ["/api/tasks", "/metrics", "/openapi.json", "/api/tokens"] {
+        app.nobody().get(path).await.refused(401, "unauthorized");
+        app.speaker("wrong").get(path).await.refused(401, "unauthorized");
+        app.admin().get(path).await.good();
+    }
+}
+
+#[tokio::test]
+async fn every_answer_carries_what_keeps_pages_out() {
+    let app = TestApp::full().await;
+    for path in ["/v1/health", "/api/tasks", "/nowhere"] {
+        let answer = app.nobody().get(path).await;
+        assert_eq!(
+            answer.headers["content-security-policy"], "default-src 'self'",
+            "{path}"
+        );
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff", "{path}");
+        assert!(
+            !answer.headers.contains_key("access-control-allow-origin"),
+            "{path}"
+        );
+    }
+    let foreign = app
+        .admin()
+        .ask(
+            "GET",
+            "/api/tasks",
+            &[("origin", "https://evil.example.com")],
+            None,
+        )
+        .await;
+    foreign.refused(403, "foreign_origin");
+    let own = app
+        .admin()
+        .ask("GET", "/api/tasks", &[("origin", "http://localhost:7717")], None)
+        .await;
+    own.good();
+}
+
+#[tokio::test]
+async fn who_tries_too_many_tokens_is_told_to_wait_while_others_go_on() {
+    let app = TestApp::full().await;
+    for number in 0..20 {
+        app.speaker(&format!("guess-{number}"))
+            .get("/api/tasks")
+            .await
+            .refused(401, "unauthorized");
+    }
+    let refused = app.speaker("guess").get("/api/tasks").await;
+    assert!(refused.headers.contains_key("retry-after"));
+    refused.refused(429, "too_many_attempts");
+    app.admin().get("/api/tasks").await.good();
+}
+
+#[tokio::test]
+async fn an_agent_reaches_itself_alone() {
+    let app = TestApp::full().await;
+    let own = app.with_roles("host", &["agent:a"]).await;
+    own.post("/api/agents", json!({"id": "a"})).await.good();
+    app.admin().post("/api/agents", json!({"id": "b"})).await.good();
+    own.get("/api/agents/a").await.good();
+    own.get("/api/allowances/a/check").await.good();
+    own.post("/api/agents/a/sync", json!({})).await.good();
+    for refused in [
+        own.post("/api/agents", json!({"id": "b"})).await,
+        own.get("/api/agents/b").await,
+        own.get("/api/allowances/b/usage").await,
+        own.post("/api/agents/b/sync", json!({})).await,
+        own.post("/api/agents/b/heartbeat", json!({})).await,
+        own.delete("/api/agents/b").await,
+        own.post("/api/usage", json!({"agent_id": "b", "job_id": "j"}))
+            .await,
+        own.post("/api/tasks/t/claim", json!({"agent_id": "b"})).await,
+        own.put("/api/allowances/a", json!({})).await,
+        own.get("/api/agents").await,
+    ] {
+        refused.refused(403, "forbidden");
+    }
+    own.delete("/api/agents/a").await.good();
+}
+
+#[tokio::test]
+async fn tokens_are_made_listed_and_revoked_at_once() {
+    let app = TestApp::full().await;
+    let admin = app.admin();
+    let made = admin
+        .post("/api/tokens", json!({"name": "ci", "roles": ["read"]}))
+        .await;
+    assert_eq!(made.status, 201);
+    let secret = made.good()["token"].as_str().unwrap().to_owned();
+    admin
+        .post("/api/tokens", json!({"name": "ci", "roles": ["admin"]}))
+        .await
+        .refused(409, "token_exists");
+    let reader = app.speaker(&secret);
+    reader.get("/api/tasks").await.good();
+    reader
+        .post("/api/tasks", json!({"title": "x"}))
+        .await
+        .refused(403, "forbidden");
+    let listed = admin.get("/api/tokens").await;
+    assert!(!listed.text.contains(&secret));
+    assert_eq!(listed.good().as_array().unwrap().len(), 2);
+    admin.delete("/api/tokens/ci").await.good();
+    reader.get("/api/tasks").await.refused(401, "unauthorized");
+    admin
+        .delete("/api/tokens/ci")
+        .await
+        .refused(404, "token_not_found");
+}
+
+#[tokio::test]
+async fn a_token_that_was_revoked_elsewhere_is_forgotten_soon() {
+    let app = TestApp::full().await;
+    let reader = app.with_roles("ci", &["read"]).await;
+    reader.get("/api/tasks").await.good();
+    app.handle
+        .call(Actor::admin(), Command::RevokeToken("ci".into()), None)
+        .await
+        .unwrap();
+    let forgotten = async {
+        while reader.get("/api/tasks").await.status != 401 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), forgotten)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_open_server_asks_for_no_token() {
+    let app = TestApp::with(Config {
+        open: true,
+        ..Config::default()
+    })
+    .await;
+    app.nobody()
+        .post("/api/tasks", json!({"id": "t", "title": "x"}))
+        .await
+        .good();
+    assert_eq!(
+        app.nobody().post_empty("/api/tasks/t/claim").await.good()["task"]["claimed_by"],
+        "admin"
+    );
+}

@@ -1,0 +1,203 @@
+//! Tests at the level at which users speak: requests to the whole router, over a real engine and store.
+
+mod access;
+mod agents;
+mod events;
+mod limits;
+mod tasks;
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use adjutant_core::access::{Actor, Role};
+use adjutant_core::command::{AccessToken, Command};
+use adjutant_core::set::Settings;
+use adjutant_core::time::Timestamp;
+use adjutant_engine::{Engine, Handle};
+use adjutant_store::sqlite::Sqlite;
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
+
+use crate::access::guard::Peer;
+use crate::app::App;
+use crate::config::Config;
+use crate::token::digest;
+
+/// A whole server without sockets, on a store of its own.
+struct TestApp {
+    router: Router,
+    handle: Handle,
+    shutdown: CancellationToken,
+    _engine: Engine,
+    _directory: TempDir,
+}
+
+impl TestApp {
+    /// A server with the administrator's token `admin`.
+    async fn full() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    async fn with(config: Config) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(directory.path().join("adjutant.db")).unwrap();
+        let (handle, engine) = Engine::start(store, Settings::default()).unwrap();
+        let shutdown = CancellationToken::new();
+        put_token(&handle, "admin", &["admin"]).await;
+        let app = App::open(handle.clone(), config, shutdown.clone()).await.unwrap();
+        Self {
+            router: app.router(),
+            handle,
+            shutdown,
+            _engine: engine,
+            _directory: directory,
+        }
+    }
+
+    /// Someone who shows this token.
+    fn speaker(&self, token: &str) -> Speaker {
+        Speaker {
+            router: self.router.clone(),
+            token: Some(token.to_owned()),
+        }
+    }
+
+    fn admin(&self) -> Speaker {
+        self.speaker("admin")
+    }
+
+    fn nobody(&self) -> Speaker {
+        Speaker {
+            token: None,
+            ..self.admin()
+        }
+    }
+
+    /// Someone with these roles; the token has the name `name`.
+    async fn with_roles(&self, name: &str, roles: &[&str]) -> Speaker {
+        put_token(&self.handle, name, roles).await;
+        self.speaker(name)
+    }
+}
+
+/// Keeps a token whose secret is its name.
+async fn put_token(handle: &Handle, name: &str, roles: &[&str]) {
+    let token = AccessToken {
+        name: name.into(),
+        digest: digest(name),
+        roles: roles.iter().map(|role| role.parse::<Role>().unwrap()).collect(),
+        created_at: Timestamp::EPOCH,
+    };
+    handle
+        .call(Actor::admin(), Command::PutToken(token), None)
+        .await
+        .unwrap();
+}
+
+/// Someone who sends requests.
+#[derive(Clone)]
+struct Speaker {
+    router: Router,
+    token: Option<String>,
+}
+
+/// An answer.
+#[derive(Debug)]
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Value,
+    text: String,
+}
+
+impl Speaker {
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> Response {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost:7717")
+            .extension(Peer(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.map_or_else(Body::empty, Body::from)).unwrap();
+        self.router.clone().call(request).await.unwrap()
+    }
+
+    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<String>) -> Reply {
+        let response = self.send(method, path, headers, body).await;
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            body: serde_json::from_str(&text).unwrap_or(Value::Null),
+            text,
+        }
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        self.ask("GET", path, &[], None).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Reply {
+        self.ask("POST", path, &[], Some(body.to_string())).await
+    }
+
+    async fn post_empty(&self, path: &str) -> Reply {
+        self.ask("POST", path, &[], None).await
+    }
+
+    async fn put(&self, path: &str, body: Value) -> Reply {
+        self.ask("PUT", path, &[], Some(body.to_string())).await
+    }
+
+    async fn patch(&self, path: &str, body: Value) -> Reply {
+        self.ask("PATCH", path, &[], Some(body.to_string())).await
+    }
+
+    async fn delete(&self, path: &str) -> Reply {
+        self.ask("DELETE", path, &[], None).await
+    }
+}
+
+impl Reply {
+    /// The body of a good answer.
+    #[track_caller]
+    fn good(self) -> Value {
+        assert!(self.status.is_success(), "{} {}", self.status, self.text);
+        self.body
+    }
+
+    /// Asserts status and slug, and gives the message.
+    #[track_caller]
+    fn refused(self, status: u16, slug: &str) -> String {
+        assert_eq!(
+            (self.status.as_u16(), self.body["error"].as_str()),
+            (status, Some(slug)),
+            "{}",
+            self.text
+        );
+        assert_eq!(self.body["code"], status);
+        self.body["message"].as_str().unwrap().to_owned()
+    }
+}
