@@ -59,6 +59,12 @@ impl Failure {
         self
     }
 
+    /// Prints it to stderr. When nobody reads that any more, only the exit code is left to tell.
+    pub(crate) fn tell(&self) {
+        use std::io::Write as _;
+        let _ = write!(std::io::stderr().lock(), "{self}");
+    }
+
     /// The exit code.
     pub(crate) const fn code(&self) -> u8 {
         self.code

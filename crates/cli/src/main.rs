@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprint!("{failure}");
+            failure.tell();
             ExitCode::from(failure.code())
         }
     }

@@ -2,7 +2,9 @@
 
 mod support;
 
-use support::{Server, eventually, run, write};
+use std::process::Stdio;
+
+use support::{Program, Server, eventually, run, write};
 
 #[test]
 fn tables_fit_eighty_columns_and_hostile_titles_cannot_steer_the_terminal() {
@@ -202,23 +204,25 @@ fn mistakes_exit_with_two_and_refusals_with_one() {
 fn a_worker_runs_its_command_for_each_task() {
     let server = Server::start();
     let script = "read -r task; echo \"$ADJUTANT_TASK_ID/$ADJUTANT_ATTEMPT: $1\"; test \"$1\" != bad || { echo broken >&2; exit 3; }";
-    let mut worker = server
-        .command()
-        .args([
-            "worker",
-            "--id",
-            "w",
-            "--capabilities",
-            "shell",
-            "--",
-            "sh",
-            "-c",
-            script,
-            "sh",
-            "{payload.say}",
-        ])
-        .spawn()
-        .unwrap();
+    let worker = Program::start(
+        server
+            .command()
+            .args([
+                "worker",
+                "--id",
+                "w",
+                "--capabilities",
+                "shell",
+                "--",
+                "sh",
+                "-c",
+                script,
+                "sh",
+                "{payload.say}",
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    );
     let add = |id: &str, say: &str| {
         let payload = format!("{{\"say\": \"{say}\"}}");
         server
@@ -253,8 +257,7 @@ fn a_worker_runs_its_command_for_each_task() {
     assert_eq!(task["status"], "failed");
     assert!(task["fail_reason"].as_str().unwrap().contains("broken"), "{task}");
 
-    support::terminate(&worker);
-    assert_eq!(worker.wait().unwrap().code(), Some(0));
+    assert_eq!(worker.terminate().code, 0);
     eventually("the agent leaves", || {
         let agents = server.run(&["agent", "list", "--json"]).json();
         let gone = agents

@@ -5,7 +5,7 @@ mod support;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
-use support::{Server, TOKEN, adjutant, eventually, run, write};
+use support::{Program, Server, TOKEN, adjutant, eventually, run, write};
 
 #[test]
 fn a_killed_server_has_every_task_when_it_starts_again() {
@@ -225,12 +225,12 @@ fn a_server_that_is_not_there_is_told() {
 fn events_are_followed_as_they_happen() {
     let server = Server::start();
     let file = server.directory.join("events.jsonl");
-    let mut follower = server
-        .command()
-        .args(["events", "--follow", "--since", "0", "--json"])
-        .stdout(std::fs::File::create(&file).unwrap())
-        .spawn()
-        .unwrap();
+    let _follower = Program::start(
+        server
+            .command()
+            .args(["events", "--follow", "--since", "0", "--json"])
+            .stdout(std::fs::File::create(&file).unwrap()),
+    );
     let id = server.run(&["task", "add", "seen"]).ok();
     eventually("the event", || {
         let text = std::fs::read_to_string(&file).unwrap();
@@ -238,6 +238,4 @@ fn events_are_followed_as_they_happen() {
             .any(|line| line.contains("task_created") && line.contains(id.trim()))
             .then_some(())
     });
-    follower.kill().unwrap();
-    follower.wait().unwrap();
 }

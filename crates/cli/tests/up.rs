@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Ran, adjutant, eventually, run, terminate, write};
+use support::{Program, Ran, adjutant, eventually, run, write};
 
 /// Two agents; the second one appends the id of each of its tasks to a file, so that a repetition shows.
 const FLEET: &str = r#"
@@ -110,19 +110,19 @@ fn a_killed_run_is_finished_by_the_next_and_repeats_nothing_that_was_completed()
         "tasks.jsonl",
         &writing(names.map(|name| (name, if name < "e" { "0" } else { "3" }))),
     );
-    let mut first = adjutant(at)
-        .args(["up", "fleet.toml", "--tasks", "tasks.jsonl", "--drain"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let first = Program::start(
+        adjutant(at)
+            .args(["up", "fleet.toml", "--tasks", "tasks.jsonl", "--drain"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    );
     // The short ones come first; once a long one runs, the short ones are completed or about to be.
     eventually("long tasks", || {
         diary(at).iter().any(|id| id.as_str() >= "e").then_some(())
     });
     std::thread::sleep(Duration::from_millis(500));
-    first.kill().unwrap();
-    first.wait().unwrap();
+    // kill -9.
+    drop(first);
 
     let second = up(at, &["--tasks", "tasks.jsonl"]);
     assert_eq!(second.code, 0, "{second:?}");
@@ -148,7 +148,7 @@ fn what_cannot_run_is_listed_with_its_reason() {
         at,
         "tasks.md",
         "- [ ] fails (id: fails, labels: say, retries: 1)\n  ```payload\n  {\"text\": \"x\"}\n  ```\n\
-         - [ ] follows (id: follows, after: fails, labels: say)\n\
+         - [ ] follows (id: follows, after: fails, labels: say)\n  ```payload\n  {\"text\": \"y\"}\n  ```\n\
          - [ ] nobody can (id: alone, labels: fly)\n\
          - [ ] later (id: later, labels: say, not_before: 2200-01-01T00:00:00Z)\n",
     );
@@ -199,17 +199,16 @@ fn an_interrupted_run_stops_its_commands_and_says_how_to_go_on() {
     let at = directory.path();
     write(at, "fleet.toml", FLEET);
     write(at, "tasks.jsonl", &writing([("long", "300")]));
-    let child = adjutant(at)
-        .args(["up", "fleet.toml", "--tasks", "tasks.jsonl", "--drain"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let program = Program::start(
+        adjutant(at)
+            .args(["up", "fleet.toml", "--tasks", "tasks.jsonl", "--drain"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    );
     eventually("the long task", || {
         diary(at).contains(&"long".to_owned()).then_some(())
     });
-    terminate(&child);
-    let ran = Ran::of(child.wait_with_output().unwrap());
+    let ran = program.terminate();
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("hint: run again to go on"), "{ran:?}");
     assert!(ran.stdout.contains("Still waiting:"), "{ran:?}");

@@ -32,14 +32,22 @@ pub const BACKOFF_CAP: Span = Span::HOUR;
 /// Agents that failed a task are remembered up to this many; older ones are forgotten first.
 pub const MAX_FAILED_ON: usize = 32;
 
-/// A task's place in the order of arrival, unique in a store. It is `created_at` in microseconds.
+/// A task's place in the order of arrival, unique in a store: when it arrived, in microseconds, and in the lowest byte
+/// the lane of the server that took it in. So servers that share a store make unique keys without asking each other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TaskKey(pub i64);
 
 impl TaskKey {
+    const LANE_BITS: u32 = 8;
+
+    /// The first key of a moment in a lane.
+    pub const fn new(at: Timestamp, lane: u8) -> Self {
+        Self((at.as_micros() << Self::LANE_BITS) | lane as i64)
+    }
+
     /// When the task arrived.
     pub const fn created_at(self) -> Timestamp {
-        Timestamp::from_micros(self.0)
+        Timestamp::from_micros(self.0 >> Self::LANE_BITS)
     }
 }
 

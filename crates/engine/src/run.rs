@@ -25,6 +25,12 @@ const INBOX: usize = 8_192;
 const MAX_TURN: usize = 512;
 /// How often the free space is looked at.
 const SPACE_INTERVAL: Span = Span::from_secs(5);
+/// Where servers share a store, each looks over everything that waits at least so often.
+const SWEEP_INTERVAL: Span = Span::from_secs(5);
+/// A pass that left out locked rows is repeated after this pause, doubling up to the longest.
+const PASS_PAUSE: Span = Span::from_millis(2);
+/// The longest pause between repeated passes.
+const LONGEST_PASS_PAUSE: Span = Span::from_millis(50);
 /// A turn that met another server's lock, or an outage, is tried again so often, with a growing pause.
 const MAX_TRIES: u32 = 6;
 
@@ -72,6 +78,7 @@ impl Engine {
         let first_seq = readers.first_mut().map_or(Ok(0), |reader| reader.last_seq())?;
         let longest_wait = Duration::from_micros(settings.agent_ttl.part(3).as_micros().unsigned_abs());
         let watch_interval = settings.agent_ttl.part(8);
+        let first_pass = if store.is_shared() { Timestamp::EPOCH } else { Timestamp::NEVER };
         let turns = Turns::new(store, settings, clock.now())?;
         let (inbox, mail) = sync_channel(INBOX);
         let (seq, last_seq) = watch::channel(first_seq);
@@ -88,6 +95,7 @@ impl Engine {
             next_space: Timestamp::EPOCH,
             low: false,
             dismissed: false,
+            passes: Passes { next: first_pass, pause: PASS_PAUSE },
         };
         let thread = std::thread::Builder::new()
             .name("turns".into())
@@ -148,6 +156,33 @@ struct Run<S> {
     next_space: Timestamp,
     low: bool,
     dismissed: bool,
+    passes: Passes,
+}
+
+/// When the next dispatch pass is due. Only where servers share a store.
+#[derive(Debug)]
+struct Passes {
+    next: Timestamp,
+    pause: Span,
+}
+
+impl Passes {
+    /// A commit made tasks ready or gave agents room: a pass follows at once.
+    const fn now(&mut self, now: Timestamp) {
+        self.next = now;
+        self.pause = PASS_PAUSE;
+    }
+
+    /// A pass was taken: the next one is the sweep, unless it had to leave something out.
+    fn taken(&mut self, skipped: bool, now: Timestamp) {
+        if skipped {
+            self.next = now + self.pause;
+            self.pause = self.pause.times(2).min(LONGEST_PASS_PAUSE);
+        } else {
+            self.next = now + SWEEP_INTERVAL;
+            self.pause = PASS_PAUSE;
+        }
+    }
 }
 
 impl<S: Store> Run<S> {
@@ -155,7 +190,7 @@ impl<S: Store> Run<S> {
         let mut next_watch = self.clock.now();
         loop {
             let now = self.clock.now();
-            let deadline = self.turns.next_deadline(now).min(next_watch);
+            let deadline = self.turns.next_deadline(now).min(next_watch).min(self.passes.next);
             let pause = Duration::from_micros(deadline.since(now).as_micros().unsigned_abs());
             let (mut letters, stop) = match self.mail.recv_timeout(pause) {
                 Ok(Mail::Letter(letter)) => self.gather(letter),
@@ -167,13 +202,16 @@ impl<S: Store> Run<S> {
                 Err(RecvTimeoutError::Timeout) => (Vec::new(), false),
             };
             let now = self.clock.now();
-            if now >= deadline {
+            if now >= self.turns.next_deadline(now).min(next_watch) {
                 letters.push(self.own(Command::Tick));
                 next_watch = now + self.watch_interval;
             }
             self.look_at_space(now);
             if !letters.is_empty() {
                 self.turn(letters)?;
+            }
+            if self.clock.now() >= self.passes.next {
+                self.pass()?;
             }
             if stop {
                 self.farewell();
@@ -282,7 +320,29 @@ impl<S: Store> Run<S> {
         Ok(self.turns.take(requests, self.clock.now()))
     }
 
+    fn pass(&mut self) -> Result<(), Failure> {
+        let request = self.own(Command::Pass).request;
+        let taken = self.try_turn(std::slice::from_ref(&request))?;
+        let now = self.clock.now();
+        match taken {
+            Ok(taken) => {
+                self.passes.taken(taken.skipped, now);
+                self.publish(taken);
+            }
+            Err(NotTaken::Unknown(why)) => return Err(Failure::Unknown(why)),
+            Err(error) => {
+                tracing::warn!(?error, "a dispatch pass was not taken; it is repeated");
+                self.passes.taken(true, now);
+            }
+        }
+        Ok(())
+    }
+
     fn publish(&mut self, taken: Taken) {
+        if taken.pass {
+            let now = self.clock.now();
+            self.passes.now(now);
+        }
         if let Some(seq) = taken.last_seq {
             self.seq.send_if_modified(|last| {
                 let newer = seq > *last;

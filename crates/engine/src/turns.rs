@@ -61,6 +61,11 @@ impl<S: Store> Turns<S> {
         &self.store
     }
 
+    /// The store, to let something go wrong with it.
+    pub const fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
     /// The earliest time at which the passing of time alone changes something.
     pub fn next_deadline(&self, now: Timestamp) -> Timestamp {
         self.set.next_deadline(now)
@@ -71,20 +76,29 @@ impl<S: Store> Turns<S> {
     /// # Errors
     /// See [`NotTaken`].
     pub fn take(&mut self, requests: &[Request], now: Timestamp) -> Result<Taken, NotTaken> {
+        let outcome = self.prepare(requests, now)?;
+        self.finish(outcome)
+    }
+
+    /// The first half of a turn: loads and decides. Where the store is shared, what it loaded stays locked until the
+    /// turn is [finished](Self::finish) or this server crashes.
+    ///
+    /// # Errors
+    /// See [`NotTaken`].
+    pub fn prepare(&mut self, requests: &[Request], now: Timestamp) -> Result<Outcome, NotTaken> {
         let decided = catch_unwind(AssertUnwindSafe(|| self.decide(requests, now)));
-        let outcome = match decided {
-            Ok(Ok(outcome)) => outcome,
+        match decided {
+            Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(error)) => {
                 self.give_up();
-                return Err(NotTaken::Store(error));
+                Err(NotTaken::Store(error))
             }
             Err(panic) => {
                 let why = panic_text(&*panic);
                 self.rebuild(now)?;
-                return Err(NotTaken::Bug(why));
+                Err(NotTaken::Bug(why))
             }
-        };
-        self.commit(outcome)
+        }
     }
 
     fn decide(&mut self, requests: &[Request], now: Timestamp) -> Result<Outcome, StoreError> {
@@ -100,7 +114,11 @@ impl<S: Store> Turns<S> {
         panic!("a turn asked for rows {MAX_ROUNDS} times")
     }
 
-    fn commit(&mut self, outcome: Outcome) -> Result<Taken, NotTaken> {
+    /// The second half of a turn: commits what was decided.
+    ///
+    /// # Errors
+    /// See [`NotTaken`].
+    pub fn finish(&mut self, outcome: Outcome) -> Result<Taken, NotTaken> {
         let shared = self.store.is_shared();
         let changes = self.set.changes(shared);
         let mut taken = Taken {
@@ -189,6 +207,7 @@ impl<S: Store> Turns<S> {
 fn fresh<S: Store>(store: &mut S, settings: Settings, now: Timestamp) -> Result<WorkingSet, StoreError> {
     let shared = store.is_shared();
     let mut set = WorkingSet::new(settings, !shared);
+    set.set_lane(store.lane());
     if !shared {
         let rows = store.census()?;
         set.begin(rows, now);

@@ -12,6 +12,7 @@
 
 pub mod conformance;
 pub mod memory;
+mod payload;
 mod read;
 pub mod sqlite;
 
@@ -102,6 +103,11 @@ pub trait Store: Send {
     /// # Errors
     /// When the store cannot be opened once more.
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError>;
+
+    /// The number of this server among those that share the store: it makes its keys unique.
+    fn lane(&self) -> u8 {
+        0
+    }
 
     /// How much room there is.
     fn space(&self) -> Space {

@@ -357,7 +357,7 @@ impl Work<'_> {
     /// Asks the server how things stand.
     async fn look(&mut self, active: Instant) -> Outcome<Verdict> {
         let status = self.client.status().await?;
-        self.tally.counts = Counts::of(&status.tasks);
+        self.tally.count(Counts::of(&status.tasks), status.last_seq);
         self.bars.total(&self.tally);
         let count = |name: &str| status.tasks.get(name).copied().unwrap_or(0);
         if count("in_progress") > 0 {
@@ -386,6 +386,11 @@ impl Work<'_> {
     /// Stops the workers and prints the summary.
     async fn finish(&mut self, end: End, crew: Option<Crew>, context: &Context, started: Instant) -> Outcome {
         self.bars.clear();
+        // What waits is asked for while the agents are there: without them the reason would always be that none is.
+        let drained = match end {
+            End::Drained => Some(self.summary(started).await),
+            End::Interrupted | End::Broken(_) => None,
+        };
         if matches!(end, End::Interrupted) {
             self.progress.line("stopping: what runs is asked to end");
         }
@@ -394,18 +399,27 @@ impl Work<'_> {
                 eprint_failure(&self.progress, &failure);
             }
         }
-        let end = match end {
-            End::Broken(failure) => return Err(failure),
-            other => other,
-        };
-        let summary = Summary::gather(&self.client, &self.tally, started.elapsed()).await?;
-        context.printer.show(&summary, || summary.text())?;
-        match end {
-            _ if summary.complete => Ok(()),
-            End::Interrupted => Err(Failure::new("interrupted").hint("run again to go on")),
-            _ => Err(Failure::new("not every task is completed")
-                .hint("the reasons are above; `adjutant up --retry-failed` starts dead letters afresh")),
+        let interrupted = matches!(end, End::Interrupted);
+        if let End::Broken(failure) = end {
+            return Err(failure);
         }
+        let summary = match drained {
+            Some(summary) => summary?,
+            None => self.summary(started).await?,
+        };
+        context.printer.show(&summary, || summary.text())?;
+        if summary.complete {
+            Ok(())
+        } else if interrupted {
+            Err(Failure::new("interrupted").hint("run again to go on"))
+        } else {
+            Err(Failure::new("not every task is completed")
+                .hint("the reasons are above; `adjutant up --retry-failed` starts dead letters afresh"))
+        }
+    }
+
+    async fn summary(&self, started: Instant) -> Outcome<Summary> {
+        Summary::gather(&self.client, &self.tally, started.elapsed()).await
     }
 }
 

@@ -262,10 +262,10 @@ fn split_title(title: &str) -> (String, Option<&str>) {
             return (format!("{text}{}", &end[open..]), None);
         }
         // Without a space before it, it is the target of a link or the arguments of a function.
-        if before.is_empty() || before.ends_with(' ') {
-            if let Some(inner) = attribute_list(&end[open..]) {
-                return (before.trim_end().to_owned(), Some(inner));
-            }
+        if (before.is_empty() || before.ends_with(' '))
+            && let Some(inner) = attribute_list(&end[open..])
+        {
+            return (before.trim_end().to_owned(), Some(inner));
         }
     }
     (end.to_owned(), None)

@@ -118,8 +118,8 @@ impl Bars {
             Step::Failed { agent, task, reason } => {
                 let title = self.progress.title(task);
                 self.say(&format!(
-                    "{place} {agent} failed {task} {}: {reason}",
-                    clip(&title, 40)
+                    "{place} {agent} failed {}: {reason}",
+                    named(task, &title)
                 ));
                 self.agent(agent, tally, "");
             }
@@ -165,13 +165,21 @@ impl Bars {
 
     /// The task's id and title, for the last time.
     fn name(&self, task: &str) -> String {
-        let title = self.progress.forget(task);
-        format!("{task} {}", clip(&title, 40)).trim_end().to_owned()
+        named(task, &self.progress.forget(task))
     }
 
     /// On a terminal the bars say enough of what goes well.
     fn say(&self, text: &str) {
         self.progress.line(text);
+    }
+}
+
+/// The task's id and title, where they differ.
+fn named(task: &str, title: &str) -> String {
+    if title.is_empty() || title == task {
+        task.to_owned()
+    } else {
+        format!("{task} {}", clip(title, 40))
     }
 }
 

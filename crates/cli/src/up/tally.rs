@@ -19,8 +19,14 @@ pub(crate) struct AgentTally {
     /// Cents.
     pub(crate) cost: Money,
     /// Time in attempts, summed up over all that ran at once.
-    #[serde(rename = "busy_seconds")]
+    #[serde(rename = "busy_seconds", serialize_with = "seconds")]
     pub(crate) busy: Span,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn seconds<S: serde::Serializer>(span: &Span, serializer: S) -> Result<S::Ok, S::Error> {
+    let micros = span.as_micros().unsigned_abs();
+    serializer.serialize_f64(std::time::Duration::from_micros(micros).as_secs_f64())
 }
 
 /// How many tasks stand where.
@@ -88,8 +94,10 @@ pub(crate) enum Step {
 pub(crate) struct Tally {
     running: HashMap<String, (String, Timestamp)>,
     agents: BTreeMap<String, AgentTally>,
-    /// How many tasks stand where; exact whenever the server was asked.
+    /// How many tasks stand where.
     pub(crate) counts: Counts,
+    /// The last event that is in the counts.
+    counted: u64,
 }
 
 /// What payloads of events say, as far as it matters here.
@@ -134,8 +142,23 @@ impl Tally {
         self.running.entry(task).or_insert((agent, since));
     }
 
+    /// Counts as the server tells them. Events up to `last_seq` are in them already.
+    pub(crate) fn count(&mut self, counts: Counts, last_seq: u64) {
+        self.counts = counts;
+        self.counted = last_seq;
+    }
+
     /// Takes an event in.
     pub(crate) fn take(&mut self, event: &Event) -> Option<Step> {
+        let counts = self.counts;
+        let step = self.step(event);
+        if event.seq <= self.counted {
+            self.counts = counts;
+        }
+        step
+    }
+
+    fn step(&mut self, event: &Event) -> Option<Step> {
         let payload: Payload = event
             .payload
             .as_ref()
@@ -233,6 +256,21 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_server_has_counted_is_not_counted_again() {
+        let mut tally = Tally::new([]);
+        let counts = Counts {
+            open: 1,
+            ..Counts::default()
+        };
+        tally.count(counts, 1);
+        tally.take(&event("task_created", 1, "{}"));
+        assert_eq!(tally.counts, counts);
+        tally.count(counts, 0);
+        tally.take(&event("task_created", 1, "{}"));
+        assert_eq!(tally.counts.open, 2);
+    }
 
     fn event(kind: &str, second: i64, payload: &str) -> Event {
         Event {

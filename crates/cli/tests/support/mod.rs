@@ -171,8 +171,34 @@ impl Drop for Server {
     }
 }
 
+/// A program that is killed when it is dropped, so that a failed test leaves nothing behind.
+pub struct Program(Option<Child>);
+
+impl Program {
+    /// Starts it.
+    pub fn start(command: &mut Command) -> Self {
+        Self(Some(command.spawn().unwrap()))
+    }
+
+    /// SIGTERM, and what it gave in the end.
+    pub fn terminate(mut self) -> Ran {
+        let child = self.0.take().unwrap();
+        terminate(&child);
+        Ran::of(child.wait_with_output().unwrap())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// Sends SIGTERM to a child.
-pub fn terminate(child: &Child) {
+fn terminate(child: &Child) {
     let status = Command::new("kill")
         .args(["-TERM", &child.id().to_string()])
         .status()

@@ -1,10 +1,8 @@
 //! Allowances: what is set for a scope, whether something may start, and resets.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::{Reply, Turn};
-use crate::agent::Agent;
 use crate::command::{AgentStanding, Answer, CheckAnswer, CheckStatus, PolicyChange};
 use crate::counter::Counter;
 use crate::event::EventKind;
@@ -66,7 +64,7 @@ impl Turn<'_> {
 
     /// Whether an agent may start something with a model, and what is left.
     pub(super) fn check(&mut self, agent: &AgentId, model: Option<&ModelName>) -> Need<CheckAnswer> {
-        let row = self.set.agent(agent)?;
+        let row = self.set.glance(agent)?;
         let model = match (&row, model) {
             (Some(row), model) => row.model_for(model).cloned(),
             (None, model) => model.cloned(),
@@ -144,7 +142,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn fleet_status(&mut self) -> Need<Reply> {
-        let mut agents: Vec<Arc<Agent>> = self.set.all_agents()?.cloned().collect();
+        let mut agents = self.set.all_agents()?;
         agents.sort_by(|a, b| a.id.cmp(&b.id));
         let mut standings = Vec::with_capacity(agents.len());
         for agent in agents {

@@ -42,11 +42,34 @@ impl Turn<'_> {
         for id in due {
             self.check_agent(&id)?;
         }
+        if !self.set.is_complete() {
+            self.check_shared()?;
+        }
         self.check_lingering()?;
         self.check_cooldowns()?;
         self.check_tasks()?;
         self.sweep_locks();
         Ok(Reply::Now(Ok(Answer::Done)))
+    }
+
+    /// Where servers share a store, another one may have assigned, or have been the one that watched and is gone.
+    fn check_shared(&mut self) -> Need<()> {
+        let due = self.set.due(self.now)?;
+        for id in due.silent {
+            self.check_agent(&id)?;
+        }
+        for key in due.lingering {
+            if let Some(until) = self.set.attempt(key)?.and_then(|attempt| attempt.lingers_until) {
+                self.set.linger(until, key);
+            }
+        }
+        let waiting: Vec<AgentId> = self.set.waiters.rows().map(|(id, _)| id.clone()).collect();
+        self.touched.extend(waiting);
+        self.set.wake_task_at(due.next.unwrap_or(Timestamp::NEVER));
+        if !due.tasks.is_empty() {
+            self.set.wake_task_at(self.now);
+        }
+        Ok(())
     }
 
     /// Looks at everything that time changes for an agent, and says when to look again.
@@ -124,11 +147,11 @@ impl Turn<'_> {
         if self.set.next_task_wake > self.now {
             return Ok(());
         }
-        let (keys, next) = self.set.due(self.now)?;
-        self.set.next_task_wake = next.unwrap_or(Timestamp::NEVER);
+        let due = self.set.due(self.now)?;
+        self.set.next_task_wake = due.next.unwrap_or(Timestamp::NEVER);
         let mut budget = MAX_FANOUT;
         let mut missing = false;
-        for key in keys {
+        for key in due.tasks {
             match self.check_task(key, &mut budget) {
                 Ok(()) => {}
                 Err(crate::set::Halt::Missing) => missing = true,

@@ -175,9 +175,9 @@ impl Turn<'_> {
         let mut agents: Vec<Arc<Agent>> = self
             .set
             .all_agents()?
+            .into_iter()
             .filter(|agent| status.is_none_or(|status| agent.status() == status))
             .filter(|agent| agent.has_all(capabilities))
-            .cloned()
             .collect();
         agents.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(Reply::Now(Ok(Answer::Agents(agents))))
@@ -203,8 +203,8 @@ impl Turn<'_> {
             self.set.opened.push(Opened::Agent(sync.agent.clone()));
         }
         self.set.put_agent(seen);
+        self.set.timers.set(&sync.agent, self.now + self.set.settings.agent_ttl);
         if was_offline {
-            self.set.timers.set(&sync.agent, self.now + self.set.settings.agent_ttl);
             self.set.emit(EventKind::AgentOnline, None, Some(&sync.agent), self.now, Vec::new());
             self.set.opened.push(Opened::Agent(sync.agent.clone()));
         }

@@ -20,7 +20,7 @@ impl Turn<'_> {
         let waiting = self.waiting(task)?;
         let lease_expires_at = match (&task.claimed_by, task.status) {
             (Some(_), Status::InProgress) if task.lease_expires_at.is_some() => task.lease_expires_at,
-            (Some(agent), Status::InProgress) => self.set.agent(agent)?.map(|agent| {
+            (Some(agent), Status::InProgress) => self.set.glance(agent)?.map(|agent| {
                 agent.last_seen.max(self.set.watched_since()) + self.set.settings.agent_ttl
             }),
             _ => None,
@@ -67,8 +67,7 @@ impl Turn<'_> {
         }
         let now = self.now;
         let demand = &task.class.demand;
-        self.set.need_roomy()?;
-        let fleet = self.set.fleet(now)?;
+        let fleet = self.set.audience(now)?;
         if fleet.online() == 0 {
             let all = fleet.len();
             let detail =
@@ -92,7 +91,9 @@ impl Turn<'_> {
             return Ok((R::Quota, refusal.reason));
         }
         if let Some(id) = with_room {
-            let agent = self.registered(&id)?;
+            let Some(agent) = self.set.glance(&id)? else {
+                return Ok((R::AllBusy, format!("agent `{id}` has just left")));
+            };
             let model = agent.model_for(demand.model.as_ref()).cloned();
             return Ok(match self.permits(task, &id, model.as_ref())? {
                 Err(refusal) => (R::Quota, format!("agent `{id}`: {}", refusal.reason)),
@@ -109,7 +110,7 @@ impl Turn<'_> {
     // ---- explain -------------------------------------------------------------------------------------------------
 
     pub(super) fn explain(&mut self, task: &Arc<Task>) -> Need<Reply> {
-        let agents: Vec<Arc<Agent>> = self.set.all_agents()?.cloned().collect();
+        let agents = self.set.all_agents()?;
         let considered = u64::try_from(agents.len()).unwrap_or(u64::MAX);
         let mut groups: BTreeMap<String, Vec<AgentId>> = BTreeMap::new();
         for agent in agents {

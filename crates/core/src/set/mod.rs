@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use queues::Queues;
 use rows::{
-    Changes, Ending, NewEvent, Replay, ReplayKey, Rows, Value, Wanted,
+    Changes, Due, Ending, NewEvent, Onlooker, Replay, ReplayKey, Rows, Value, Wanted,
 };
 use table::Table;
 use timers::Timers;
@@ -157,7 +157,11 @@ pub struct WorkingSet {
     stale_models: Vec<ModelName>,
     newest: TaskKey,
     pub(crate) newest_before_turn: TaskKey,
-    due: Option<(Timestamp, Vec<TaskKey>, Option<Timestamp>)>,
+    due: Option<(Timestamp, Due)>,
+    /// All agents, for answers only, where the set is not complete.
+    onlookers: BTreeMap<AgentId, Onlooker>,
+    audience: Fleet,
+    lane: u8,
     wanted: Wanted,
     bodies: Vec<(TaskKey, Arc<Body>)>,
     endings: Vec<Ending>,
@@ -218,6 +222,11 @@ impl WorkingSet {
         set
     }
 
+    /// The number of this server among those that share a store.
+    pub const fn set_lane(&mut self, lane: u8) {
+        self.lane = lane;
+    }
+
     /// Whether one process owns the store.
     pub const fn is_complete(&self) -> bool {
         self.complete
@@ -266,6 +275,10 @@ impl WorkingSet {
             }
             self.counters.absorb(counter.scope.clone(), Some(counter));
         }
+        for scope in rows.known_scopes {
+            self.policies.absorb(scope.clone(), None);
+            self.counters.absorb(scope, None);
+        }
         for (lock, holder) in rows.locks {
             self.locks.absorb(lock, Some(Arc::new(holder)));
         }
@@ -304,8 +317,11 @@ impl WorkingSet {
                 self.edges.absorb((page.of, dependent), Some(Arc::new(state)));
             }
         }
-        if let (Some(until), Some((keys, next))) = (wanted.due, rows.due) {
-            self.due = Some((until, keys, next));
+        if let (Some(until), Some(due)) = (wanted.due, rows.due) {
+            self.due = Some((until, due));
+        }
+        for onlooker in rows.onlookers {
+            self.onlookers.insert(onlooker.agent.id.clone(), onlooker);
         }
         self.note_absent(wanted);
     }
@@ -344,7 +360,7 @@ impl WorkingSet {
             self.jobs.absorb(id.clone(), None);
         }
         self.everyone |= wanted.everyone;
-        self.roomy |= wanted.roomy || wanted.everyone;
+        self.roomy |= wanted.roomy;
         self.all_queues |= wanted.queues;
     }
 
@@ -456,19 +472,36 @@ impl WorkingSet {
     pub fn agent(&mut self, id: &AgentId) -> Need<Option<Arc<Agent>>> {
         match self.agents.get(id) {
             Some(agent) => Ok(agent.cloned()),
-            None if self.complete || self.everyone => Ok(None),
+            None if self.complete => Ok(None),
             None => Err(self.want(|wanted| {
                 wanted.agents.insert(id.clone());
             })),
         }
     }
 
-    /// All agents, in no order.
-    pub fn all_agents(&mut self) -> Need<impl Iterator<Item = &Arc<Agent>>> {
-        if !(self.complete || self.everyone) {
-            return Err(self.want(|wanted| wanted.everyone = true));
+    /// All agents, in no order, for answers only.
+    pub fn all_agents(&mut self) -> Need<Vec<Arc<Agent>>> {
+        if self.complete {
+            return Ok(self.agents.rows().map(|(_, agent)| Arc::clone(agent)).collect());
         }
-        Ok(self.agents.rows().map(|(_, agent)| agent))
+        self.need_everyone()?;
+        Ok(self.onlookers.values().map(|onlooker| Arc::clone(&onlooker.agent)).collect())
+    }
+
+    /// An agent as it is, for answers only: where servers share a store it is not locked.
+    pub fn glance(&mut self, id: &AgentId) -> Need<Option<Arc<Agent>>> {
+        if self.complete || self.agents.get(id).is_some() {
+            return self.agent(id);
+        }
+        self.need_everyone()?;
+        Ok(self.onlookers.get(id).map(|onlooker| Arc::clone(&onlooker.agent)))
+    }
+
+    fn need_everyone(&mut self) -> Need<()> {
+        if self.everyone {
+            return Ok(());
+        }
+        Err(self.want(|wanted| wanted.everyone = true))
     }
 
     /// What is set for a scope.
@@ -577,11 +610,17 @@ impl WorkingSet {
             .collect())
     }
 
-    /// Tasks whose time has come, and when the next one's comes.
-    pub fn due(&mut self, now: Timestamp) -> Need<(Vec<TaskKey>, Option<Timestamp>)> {
+    /// What time has brought by now, as the store knows it.
+    pub fn due(&mut self, now: Timestamp) -> Need<Due> {
         match &self.due {
-            Some((until, keys, next)) if *until >= now => Ok((keys.clone(), *next)),
-            _ => Err(self.want(|wanted| wanted.due = Some(now))),
+            Some((until, due)) if *until >= now => Ok(due.clone()),
+            _ => {
+                let silent_since = now - self.settings.agent_ttl;
+                Err(self.want(|wanted| {
+                    wanted.due = Some(now);
+                    wanted.silent_since = Some(silent_since);
+                }))
+            }
         }
     }
 
@@ -605,7 +644,10 @@ impl WorkingSet {
 
     /// A key for what arrives now: later than all before it.
     pub(crate) fn next_key(&mut self, now: Timestamp) -> TaskKey {
-        let key = TaskKey(now.as_micros().max(self.newest.0 + 1));
+        let mut key = TaskKey::new(now, self.lane);
+        if key <= self.newest {
+            key = TaskKey::new(self.newest.created_at() + Span::from_micros(1), self.lane);
+        }
         self.newest = key;
         key
     }
@@ -764,20 +806,30 @@ impl WorkingSet {
         Ok(&mut self.fleet)
     }
 
+    /// The fleet for answers only: where servers share a store, with agents that are not locked.
+    pub(crate) fn audience(&mut self, now: Timestamp) -> Need<&Fleet> {
+        if self.complete {
+            return self.fleet(now).map(|fleet| &*fleet);
+        }
+        self.need_everyone()?;
+        if self.audience.is_empty() {
+            for onlooker in self.onlookers.values() {
+                let scope = Scope::Agent(onlooker.agent.id.clone());
+                let policy = onlooker.policy.as_ref().unwrap_or(&self.settings.default_allowance);
+                let empty = Counter::new(scope);
+                let counter = onlooker.counter.as_deref().unwrap_or(&empty);
+                self.audience.put(candidate(&onlooker.agent, policy, counter, now));
+            }
+        }
+        Ok(&self.audience)
+    }
+
     fn candidate(&mut self, id: &AgentId, now: Timestamp) -> Need<Option<Candidate>> {
         let Some(Some(agent)) = self.agents.get(id) else { return Ok(None) };
         let agent = Arc::clone(agent);
         let scope = Scope::Agent(id.clone());
         let (policy, counter) = (self.policy(&scope)?, self.counter(&scope)?);
-        let paused = agent.paused_models.keys().cloned().collect();
-        Ok(Some(Candidate {
-            profile: Profile::new(&agent.capabilities, &agent.models, &policy.model_allowlist, paused),
-            load: Load { current: agent.load(), max: agent.max_load },
-            online: !agent.offline,
-            has_room: agent.has_room() && !agent.mute,
-            permitted: policy.permits(&scope, &counter, Ask::default(), now).is_ok(),
-            id: agent.id.clone(),
-        }))
+        Ok(Some(candidate(&agent, &policy, &counter, now)))
     }
 
     /// Looks again at everything whose limits may have been relaxed by a new period.
@@ -995,6 +1047,9 @@ impl WorkingSet {
             last_now: self.last_now,
             next_task_wake: self.next_task_wake,
             newest: self.newest,
+            lane: self.lane,
+            new_hour: self.new_hour,
+            open_gated: self.open_gated,
             ..Self::new(self.settings, false)
         }
     }
@@ -1006,6 +1061,18 @@ impl WorkingSet {
         let cooled = self.cooldowns.first().map_or(Timestamp::NEVER, |(until, _)| *until);
         let lingering = lingering.min(cooled);
         self.timers.next().unwrap_or(Timestamp::NEVER).min(self.next_task_wake).min(lingering).min(hour)
+    }
+}
+
+fn candidate(agent: &Agent, policy: &Policy, counter: &Counter, now: Timestamp) -> Candidate {
+    let paused = agent.paused_models.keys().cloned().collect();
+    Candidate {
+        profile: Profile::new(&agent.capabilities, &agent.models, &policy.model_allowlist, paused),
+        load: Load { current: agent.load(), max: agent.max_load },
+        online: !agent.offline,
+        has_room: agent.has_room() && !agent.mute,
+        permitted: policy.permits(&counter.scope, counter, Ask::default(), now).is_ok(),
+        id: agent.id.clone(),
     }
 }
 

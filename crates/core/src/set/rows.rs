@@ -58,6 +58,8 @@ pub struct Wanted {
     pub dependents: BTreeMap<TaskKey, TaskKey>,
     /// Tasks whose time has come by then.
     pub due: Option<Timestamp>,
+    /// Agents that were last heard of before then.
+    pub silent_since: Option<Timestamp>,
     /// All queues in which something waits.
     pub queues: bool,
     /// All agents that have room, those aside that another server has locked.
@@ -159,12 +161,41 @@ pub struct Rows {
     pub queues: Vec<(Queue, u64)>,
     /// Dependents of a task and how this dependency stands for them, in order of key.
     pub dependents: Vec<Dependents>,
-    /// Tasks whose time has come, and the earliest time of one that was not given.
-    pub due: Option<(Vec<TaskKey>, Option<Timestamp>)>,
+    /// What time has brought.
+    pub due: Option<Due>,
+    /// All agents as they are, unlocked, for answers only.
+    pub onlookers: Vec<Onlooker>,
+    /// Scopes that came along with something else, whether anything is set or used for them or not.
+    pub known_scopes: Vec<Scope>,
     /// The key of the newest task, and whatever else the store knows of its own time.
     pub newest: Option<TaskKey>,
     /// Something was left out because another server has locked it.
     pub skipped: bool,
+}
+
+/// What time has brought, as the store knows it. Where a set is complete, agents, attempts and counters are all in
+/// memory, and only tasks are told.
+#[derive(Debug, Clone, Default)]
+pub struct Due {
+    /// Tasks whose time has come.
+    pub tasks: Vec<TaskKey>,
+    /// The earliest time of a task that was not given.
+    pub next: Option<Timestamp>,
+    /// Agents that are not offline and were last heard of more than a ttl ago.
+    pub silent: Vec<AgentId>,
+    /// Attempts whose lease or slot has ended by itself.
+    pub lingering: Vec<AttemptKey>,
+}
+
+/// An agent with what is set and used for it, as it is at the moment.
+#[derive(Debug, Clone)]
+pub struct Onlooker {
+    /// The agent.
+    pub agent: Arc<Agent>,
+    /// What is set for it, if anything.
+    pub policy: Option<Arc<Policy>>,
+    /// What it used, if anything.
+    pub counter: Option<Arc<Counter>>,
 }
 
 /// A stretch of the dependents of a task.

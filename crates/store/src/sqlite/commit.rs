@@ -3,18 +3,16 @@
 use adjutant_core::agent::Agent;
 use adjutant_core::attempt::Attempt;
 use adjutant_core::ledger::Account;
-use adjutant_core::set::rows::{Changes, NewEvent, Value};
+use adjutant_core::set::rows::{Changes, NewEvent};
 use adjutant_core::set::table::Change;
 use adjutant_core::task::{Gate, Task, TaskKey};
 use rusqlite::{Connection, Result, params};
-use serde::Serialize;
-use serde::ser::SerializeMap;
 
 use super::codec::{
     dependency, fanout, gate, int, json, keys, limits, list, micros, paused, prices, produces, roles, span, state,
     stop, tallies,
 };
-use crate::{MAX_FORGOTTEN, MAX_OUTPUT_BYTES};
+use crate::{MAX_FORGOTTEN, MAX_OUTPUT_BYTES, payload};
 
 /// Writes everything but the COMMIT. Gives the number of the last event.
 pub(super) fn write(db: &Connection, changes: &Changes, last_seq: u64) -> Result<u64> {
@@ -430,23 +428,8 @@ fn events(db: &Connection, events: &[NewEvent], last_seq: u64) -> Result<u64> {
             event.task.as_ref().map(|(_, id)| id.as_str()),
             event.agent.as_ref().map(|id| id.as_str()),
             event.at.as_micros(),
-            payload(event),
+            payload::to_json(event),
         ])?;
     }
     Ok(seq)
-}
-
-/// The payload of an event as a JSON object.
-pub(crate) fn payload(event: &NewEvent) -> Option<String> {
-    struct Object<'a>(&'a [(&'static str, Value)]);
-    impl Serialize for Object<'_> {
-        fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-            let mut map = serializer.serialize_map(Some(self.0.len()))?;
-            for (name, value) in self.0 {
-                map.serialize_entry(name, value)?;
-            }
-            map.end()
-        }
-    }
-    (!event.payload.is_empty()).then(|| json(&Object(&event.payload)))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use adjutant_core::attempt::AttemptKey;
 use adjutant_core::ledger::Account;
 use adjutant_core::set::queues::WINDOW_STRETCH;
-use adjutant_core::set::rows::{Dependents, MAX_DUE, MAX_FANOUT, Replay, Rows, Wanted};
+use adjutant_core::set::rows::{Dependents, Due, MAX_DUE, MAX_FANOUT, Replay, Rows, Wanted};
 use adjutant_core::task::{Task, TaskKey};
 use adjutant_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Result, params};
@@ -202,7 +202,7 @@ fn due(
     for key in &keys {
         add_task(db, classes, *key, seen, rows)?;
     }
-    rows.due = Some((keys, next));
+    rows.due = Some(Due { tasks: keys, next, ..Due::default() });
     Ok(())
 }
 

@@ -32,7 +32,7 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
             }
             Err(error) if arguments.ids.len() == 1 => return Err(error.into()),
             Err(error) => {
-                eprint!("{}", Failure::new(format!("{id}: {error}")));
+                Failure::new(format!("{id}: {error}")).tell();
                 failure = Some(Failure::told());
             }
         }

@@ -82,7 +82,7 @@ where
             }
             Err(error) if ids.len() == 1 => return Err(error.into()),
             Err(error) => {
-                eprint!("{}", Failure::new(format!("{id}: {error}")));
+                Failure::new(format!("{id}: {error}")).tell();
                 failure = Some(Failure::told());
             }
         }

@@ -1,0 +1,107 @@
+//! The two sides of a measurement: who submits, and agents that do the work.
+
+use std::io;
+
+use serde::Deserialize;
+
+use crate::http::Connection;
+use crate::server::Server;
+
+/// How long a sync waits. Work comes within milliseconds, or something is wrong.
+const WAIT_SECS: u32 = 15;
+
+/// An attempt to start.
+#[derive(Debug)]
+pub(crate) struct Job {
+    id: String,
+    attempt: u32,
+}
+
+#[derive(Deserialize)]
+struct SyncAnswer {
+    start: Vec<Start>,
+}
+
+#[derive(Deserialize)]
+struct Start {
+    task: Task,
+    attempt: u32,
+}
+
+#[derive(Deserialize)]
+struct Task {
+    id: String,
+}
+
+/// A task of about 300 bytes that asks for one label.
+pub(crate) fn task(label: &str) -> String {
+    let description = "Count the lines of every file below src, by language, and write the table to the report. \
+        Leave generated files out. Say how many files were skipped, and why.";
+    format!(
+        r#"{{"title":"Count the lines","description":"{description}","labels":["{label}"],"payload":{{"path":"src","depth":4}}}}"#
+    )
+}
+
+/// An agent on a connection of its own. It takes one task at a time.
+pub(crate) struct Agent {
+    pub(crate) connection: Connection,
+    id: String,
+    path: String,
+}
+
+impl Agent {
+    /// Registers an agent with one capability.
+    pub(crate) async fn register(server: &Server, id: String, label: &str) -> io::Result<Self> {
+        let mut connection = server.connect().await?;
+        let body = format!(r#"{{"id":"{id}","capabilities":["{label}"],"max_load":1}}"#);
+        connection.post("/api/agents", body.as_bytes()).await?;
+        let path = format!("/api/agents/{id}/sync");
+        Ok(Self { connection, id, path })
+    }
+
+    /// Waits for work, handing in what was finished. A completion is answered at once, also where there is nothing to
+    /// start yet: then the agent waits with a second sync.
+    pub(crate) async fn sync(&mut self, done: Option<&Job>) -> io::Result<Job> {
+        if let Some(job) = done {
+            let done =
+                format!(r#""done":[{{"id":"{}","attempt":{},"success":true,"output":"42 lines"}}],"#, job.id, job.attempt);
+            if let Some(next) = self.sync_once(&done).await? {
+                return Ok(next);
+            }
+        }
+        match self.sync_once("").await? {
+            Some(job) => Ok(job),
+            None => Err(io::Error::other("a sync waited in vain: no work came")),
+        }
+    }
+
+    async fn sync_once(&mut self, done: &str) -> io::Result<Option<Job>> {
+        let body = format!(r#"{{"running":[],{done}"wait":{WAIT_SECS}}}"#);
+        let answer = self.connection.post(&self.path, body.as_bytes()).await?;
+        let answer: SyncAnswer = serde_json::from_slice(answer)?;
+        Ok(answer.start.into_iter().next().map(|start| Job { id: start.task.id, attempt: start.attempt }))
+    }
+
+    /// Begins to wait for work, and leaves the answer for another time.
+    pub(crate) async fn wait(&mut self, secs: u32) -> io::Result<()> {
+        let body = format!(r#"{{"running":[],"wait":{secs}}}"#);
+        self.connection.send(&self.path, body.as_bytes()).await
+    }
+
+    /// Hands in what was finished.
+    pub(crate) async fn complete(&mut self, job: &Job) -> io::Result<()> {
+        let path = format!("/api/tasks/{}/complete", job.id);
+        let body = format!(
+            r#"{{"success":true,"output":"42 lines","attempt":{},"agent_id":"{}"}}"#,
+            job.attempt, self.id
+        );
+        self.connection.post(&path, body.as_bytes()).await?;
+        Ok(())
+    }
+}
+
+/// Submits one task.
+pub(crate) async fn submit(connection: &mut Connection, task: &str) -> io::Result<()> {
+    connection.post("/api/tasks", task.as_bytes()).await?;
+    Ok(())
+}

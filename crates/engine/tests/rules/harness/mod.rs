@@ -1,0 +1,498 @@
+//! The harness: a fleet on a store in a temporary directory, with a clock that only the test moves.
+//!
+//! Agents that joined are awake: while time [`advance`](Fleet::advance)s they send heartbeats, until they fall
+//! [`silent`](Fleet::silence). The server ticks as it would by itself: at every deadline, and each eighth of a ttl.
+
+mod ledger;
+mod say;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use adjutant_core::access::Actor;
+use adjutant_core::agent::Agent;
+use adjutant_core::attempt::StopReason;
+use adjutant_core::command::{
+    Answer, CheckAnswer, Command, Explanation, IdempotencyKey, PolicyChange, Request, SyncAnswer, TaskView, Ticket,
+    Waiting,
+};
+use adjutant_core::counter::Counter;
+use adjutant_core::decide::Verdict;
+use adjutant_core::event::Event;
+use adjutant_core::limit::{Allowance, Limit, ModelQuota, RepoLimits, Scope};
+use adjutant_core::name::{AgentId, TaskId};
+use adjutant_core::rejection::Rejection;
+use adjutant_core::task::{Status, TaskResult};
+use adjutant_core::time::{Span, Timestamp};
+use adjutant_engine::Settings;
+use adjutant_engine::turns::Turns;
+use adjutant_store::sqlite::Sqlite;
+use adjutant_store::{Reader, Store, StoredTask};
+use tempfile::TempDir;
+
+pub(crate) use say::*;
+
+/// How often an agent that is awake is heard of.
+const HEARTBEAT: Span = Span::from_secs(15);
+
+/// A server, its store, its agents and its clock.
+pub(crate) struct Fleet {
+    turns: Option<Turns<Sqlite>>,
+    reader: Option<Box<dyn Reader>>,
+    directory: TempDir,
+    settings: Settings,
+    pub(crate) now: Timestamp,
+    tickets: u64,
+    /// Answers to syncs that waited.
+    heard: BTreeMap<Ticket, Verdict>,
+    awake: BTreeSet<AgentId>,
+    last_beat: Timestamp,
+    /// Whether some `max_load` was lowered below a load: then I2 does not bind.
+    pub(crate) load_was_lowered: bool,
+}
+
+impl Fleet {
+    /// An empty store, on a Tuesday at ten past ten.
+    pub(crate) fn new() -> Self {
+        Self::with(Settings::default())
+    }
+
+    pub(crate) fn with(settings: Settings) -> Self {
+        let now: Timestamp = "2026-11-24T10:10:00Z".parse().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut fleet = Self {
+            turns: None,
+            reader: None,
+            directory,
+            settings,
+            now,
+            tickets: 0,
+            heard: BTreeMap::new(),
+            awake: BTreeSet::new(),
+            last_beat: now,
+            load_was_lowered: false,
+        };
+        fleet.open();
+        fleet
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("adjutant.db")
+    }
+
+    fn open(&mut self) {
+        let store = Sqlite::open(self.path()).unwrap();
+        self.reader = Some(store.reader().unwrap());
+        self.turns = Some(Turns::new(store, self.settings.clone(), self.now).unwrap());
+        self.tick();
+    }
+
+    /// The process ends and starts again; who waited hears nothing any more.
+    pub(crate) fn restart(&mut self) {
+        self.check();
+        self.turns = None;
+        self.reader = None;
+        self.open();
+    }
+
+    // ---- time ----------------------------------------------------------------------------------------------------
+
+    /// Time passes while the server watches and agents that are awake send heartbeats.
+    pub(crate) fn advance(&mut self, span: Span) {
+        let until = self.now + span;
+        while self.now < until {
+            let deadline = self.turns().next_deadline(self.now);
+            let next = deadline.min(self.now + self.settings.agent_ttl.part(8)).min(self.last_beat + HEARTBEAT);
+            self.now = next.max(self.now + Span::from_micros(1)).min(until);
+            if self.now.since(self.last_beat) >= HEARTBEAT {
+                self.beat();
+            }
+            self.tick();
+        }
+    }
+
+    /// Time passes while the server is not there: it sleeps, or its clock is set.
+    pub(crate) fn jump(&mut self, span: Span) {
+        self.now = self.now + span;
+    }
+
+    /// Time passes to the start of the next UTC hour, or day.
+    pub(crate) fn advance_to(&mut self, time: Timestamp) {
+        self.advance(time.since(self.now));
+    }
+
+    pub(crate) fn midnight(&self) -> Timestamp {
+        self.now.day() + Span::DAY
+    }
+
+    pub(crate) fn next_hour(&self) -> Timestamp {
+        self.now.hour() + Span::HOUR
+    }
+
+    pub(crate) fn tick(&mut self) {
+        self.call(Command::Tick).unwrap();
+    }
+
+    fn beat(&mut self) {
+        self.last_beat = self.now;
+        for agent in self.awake.clone() {
+            self.call(Command::Sync(heartbeat(agent.as_str()).into())).unwrap();
+        }
+    }
+
+    /// This agent is heard of no more, unless a test speaks for it.
+    pub(crate) fn silence(&mut self, agent: &str) {
+        self.awake.remove(&AgentId::from(agent));
+    }
+
+    // ---- asking --------------------------------------------------------------------------------------------------
+
+    fn turns(&mut self) -> &mut Turns<Sqlite> {
+        self.turns.as_mut().unwrap()
+    }
+
+    pub(crate) fn reader(&mut self) -> &mut dyn Reader {
+        &mut **self.reader.as_mut().unwrap()
+    }
+
+    /// One command in a turn of its own. A sync that waits has no answer yet.
+    fn ask(&mut self, actor: Actor, command: Command, idempotency: Option<IdempotencyKey>) -> Option<Verdict> {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        let now = self.now;
+        let request = Request { actor, command, idempotency, ticket };
+        let taken = self.turns().take(&[request], now).expect("the turn is taken");
+        let mut own = None;
+        for (answered, verdict) in taken.answers {
+            if answered == ticket {
+                assert!(own.is_none(), "a request was answered twice");
+                own = Some(verdict);
+            } else {
+                assert!(self.heard.insert(answered, verdict).is_none(), "a request was answered twice");
+            }
+        }
+        own
+    }
+
+    pub(crate) fn call(&mut self, command: Command) -> Verdict {
+        self.ask(Actor::admin(), command, None).expect("an answer at once")
+    }
+
+    pub(crate) fn call_as(&mut self, actor: Actor, command: Command) -> Verdict {
+        self.ask(actor, command, None).expect("an answer at once")
+    }
+
+    /// Under an idempotency key; `body` stands for the digest of the request.
+    pub(crate) fn call_once(&mut self, key: &str, body: u8, command: Command) -> Verdict {
+        let key = IdempotencyKey { token: "admin".into(), key: key.into(), digest: [body; 32] };
+        self.ask(Actor::admin(), command, Some(key)).expect("an answer at once")
+    }
+
+    fn task_of(verdict: Verdict) -> Result<TaskView, Rejection> {
+        match verdict? {
+            Answer::Task(view) => Ok(*view),
+            other => panic!("a task was expected, not {other:?}"),
+        }
+    }
+
+    fn done_of(verdict: Verdict) -> Result<(), Rejection> {
+        match verdict? {
+            Answer::Done => Ok(()),
+            other => panic!("nothing to show was expected, not {other:?}"),
+        }
+    }
+
+    // ---- tasks ---------------------------------------------------------------------------------------------------
+
+    pub(crate) fn submit(&mut self, draft: Draft) -> Result<TaskView, Rejection> {
+        Self::task_of(self.call(Command::Submit { tasks: vec![Ok(draft.0)], batch: false }))
+    }
+
+    pub(crate) fn submit_all<const N: usize>(&mut self, drafts: [Draft; N]) -> [Result<TaskView, Rejection>; N] {
+        let tasks = drafts.into_iter().map(|draft| Ok(draft.0)).collect();
+        match self.call(Command::Submit { tasks, batch: true }) {
+            Ok(Answer::Batch(items)) => items.try_into().unwrap(),
+            other => panic!("a batch was expected, not {other:?}"),
+        }
+    }
+
+    pub(crate) fn claim(&mut self, id: &str, agent: &str) -> Result<TaskView, Rejection> {
+        Self::task_of(self.call(Command::Claim { id: id.into(), agent: Some(agent.into()) }))
+    }
+
+    pub(crate) fn complete(&mut self, end: End) -> Result<TaskView, Rejection> {
+        Self::task_of(self.call(Command::Complete { completions: vec![Ok(end.0)], batch: false }))
+    }
+
+    pub(crate) fn patch(&mut self, id: &str, patch: Change) -> Result<TaskView, Rejection> {
+        Self::task_of(self.call(Command::Patch(id.into(), Box::new(patch.0))))
+    }
+
+    pub(crate) fn cancel(&mut self, id: &str) -> Result<TaskView, Rejection> {
+        Self::task_of(self.call(Command::Cancel { id: id.into(), cascade: false }))
+    }
+
+    pub(crate) fn cancel_all(&mut self, id: &str) -> Result<TaskView, Rejection> {
+        Self::task_of(self.call(Command::Cancel { id: id.into(), cascade: true }))
+    }
+
+    pub(crate) fn retry(&mut self, id: &str) -> Result<TaskView, Rejection> {
+        Self::task_of(self.call(Command::Retry(id.into())))
+    }
+
+    pub(crate) fn hold(&mut self, id: &str) -> Result<TaskView, Rejection> {
+        Self::task_of(self.call(Command::Hold(id.into())))
+    }
+
+    pub(crate) fn unhold(&mut self, id: &str) -> Result<TaskView, Rejection> {
+        Self::task_of(self.call(Command::Unhold(id.into())))
+    }
+
+    pub(crate) fn release(&mut self, id: &str) -> Result<TaskView, Rejection> {
+        Self::task_of(self.call(Command::Release { id: id.into(), attempt: None, agent: None }))
+    }
+
+    pub(crate) fn stored(&mut self, id: &str) -> StoredTask {
+        self.reader().task(&id.into()).unwrap().unwrap_or_else(|| panic!("no task {id}"))
+    }
+
+    pub(crate) fn status(&mut self, id: &str) -> Status {
+        self.stored(id).task.status
+    }
+
+    pub(crate) fn result(&mut self, id: &str) -> Option<TaskResult> {
+        self.stored(id).details.result
+    }
+
+    /// The states of some tasks, in the order given.
+    pub(crate) fn statuses<const N: usize>(&mut self, ids: [&str; N]) -> [Status; N] {
+        ids.map(|id| self.status(id))
+    }
+
+    /// Who holds a task, if it is in progress.
+    pub(crate) fn holder(&mut self, id: &str) -> Option<String> {
+        let task = self.stored(id).task;
+        let holder = task.claimed_by.as_ref().map(ToString::to_string);
+        holder.filter(|_| task.status == Status::InProgress)
+    }
+
+    pub(crate) fn attempt(&mut self, id: &str) -> u32 {
+        self.stored(id).task.attempt
+    }
+
+    pub(crate) fn view(&mut self, id: &str) -> TaskView {
+        let task = self.stored(id).task;
+        match self.call(Command::View(vec![task])) {
+            Ok(Answer::Views(mut views)) => views.remove(0),
+            other => panic!("views were expected, not {other:?}"),
+        }
+    }
+
+    pub(crate) fn waiting(&mut self, id: &str) -> Waiting {
+        self.view(id).waiting.unwrap_or_else(|| panic!("{id} does not wait"))
+    }
+
+    /// Why a task waits: the reason, and the words for people.
+    pub(crate) fn why(&mut self, id: &str) -> (&'static str, String) {
+        let waiting = self.waiting(id);
+        (waiting.reason.name(), waiting.detail)
+    }
+
+    pub(crate) fn explain(&mut self, id: &str) -> Explanation {
+        let task = self.stored(id).task;
+        match self.call(Command::Explain(task)) {
+            Ok(Answer::Explanation(explanation)) => *explanation,
+            other => panic!("an explanation was expected, not {other:?}"),
+        }
+    }
+
+    // ---- agents --------------------------------------------------------------------------------------------------
+
+    pub(crate) fn join(&mut self, crew: Crew) -> Arc<Agent> {
+        self.awake.insert(crew.0.id.clone());
+        Self::agent_of(self.call(Command::Register(crew.0))).unwrap()
+    }
+
+    fn agent_of(verdict: Verdict) -> Result<Arc<Agent>, Rejection> {
+        match verdict? {
+            Answer::Agent(agent) => Ok(agent),
+            other => panic!("an agent was expected, not {other:?}"),
+        }
+    }
+
+    pub(crate) fn agent(&mut self, id: &str) -> Arc<Agent> {
+        Self::agent_of(self.call(Command::GetAgent(id.into()))).unwrap()
+    }
+
+    /// What others see an agent doing.
+    pub(crate) fn doing(&mut self, id: &str) -> &'static str {
+        self.agent(id).status().name()
+    }
+
+    pub(crate) fn deregister(&mut self, id: &str) {
+        self.silence(id);
+        Self::agent_of(self.call(Command::Deregister(id.into()))).unwrap();
+    }
+
+    pub(crate) fn drain(&mut self, id: &str) {
+        Self::agent_of(self.call(Command::Drain(id.into()))).unwrap();
+    }
+
+    pub(crate) fn undrain(&mut self, id: &str) {
+        Self::agent_of(self.call(Command::Undrain(id.into()))).unwrap();
+    }
+
+    pub(crate) fn lift(&mut self, id: &str) {
+        Self::agent_of(self.call(Command::Lift(id.into()))).unwrap();
+    }
+
+    /// A sync that is answered at once.
+    pub(crate) fn sync(&mut self, roll: Roll) -> SyncAnswer {
+        self.try_sync(roll).unwrap()
+    }
+
+    pub(crate) fn try_sync(&mut self, roll: Roll) -> Result<SyncAnswer, Rejection> {
+        match self.call(Command::Sync(roll.into()))? {
+            Answer::Sync(answer) => Ok(*answer),
+            other => panic!("a roll-call's answer was expected, not {other:?}"),
+        }
+    }
+
+    /// A sync that waits: it is not answered at once.
+    pub(crate) fn wait(&mut self, roll: Roll) -> Ticket {
+        let verdict = self.ask(Actor::admin(), Command::Sync(roll.wait(20).into()), None);
+        assert!(verdict.is_none(), "the sync was to wait, and was answered {verdict:?}");
+        Ticket(self.tickets)
+    }
+
+    /// What a sync that waited was answered, if it was.
+    pub(crate) fn heard(&mut self, ticket: Ticket) -> Option<SyncAnswer> {
+        match self.heard.remove(&ticket)? {
+            Ok(Answer::Sync(answer)) => Some(*answer),
+            other => panic!("a roll-call's answer was expected, not {other:?}"),
+        }
+    }
+
+    /// The wait of a sync is over.
+    pub(crate) fn wait_over(&mut self, agent: &str, ticket: Ticket) {
+        Self::done_of(self.call(Command::WaitOver(agent.into(), ticket))).unwrap();
+    }
+
+    /// What an agent runs or could start: attempts that occupy it.
+    pub(crate) fn running(&mut self, agent: &str) -> Vec<(String, u32)> {
+        self.occupying(agent, 1)
+    }
+
+    /// An agent fetches what it is offered and says that it has it. Gives what it runs then.
+    pub(crate) fn take(&mut self, agent: &str) -> Vec<(String, u32)> {
+        let mut running = self.running(agent);
+        let answer = self.sync(roll(agent).listing(&running));
+        running.extend(answer.start.iter().map(|start| (start.view.task.id.to_string(), start.attempt)));
+        running.sort();
+        self.sync(roll(agent).listing(&running));
+        running
+    }
+
+    /// An agent reports a task done that it holds.
+    pub(crate) fn finish(&mut self, id: &str) {
+        self.complete(done(id)).unwrap();
+    }
+
+    /// An agent reports the failure of a task that it holds.
+    pub(crate) fn fail(&mut self, id: &str) {
+        self.complete(failed(id)).unwrap();
+    }
+
+    // ---- limits --------------------------------------------------------------------------------------------------
+
+    fn policy(&mut self, scope: &str, change: PolicyChange) {
+        self.call(Command::SetPolicy(scope.parse().unwrap(), change)).unwrap();
+    }
+
+    pub(crate) fn limit<const N: usize>(&mut self, scope: &str, limits: [Limit; N]) {
+        self.policy(scope, PolicyChange::Limits(limits.to_vec()));
+    }
+
+    pub(crate) fn allow(&mut self, agent: &str, allowance: Allowance) {
+        self.policy(&format!("agent:{agent}"), PolicyChange::Allowance(allowance));
+    }
+
+    pub(crate) fn model(&mut self, model: &str, quota: ModelQuota) {
+        self.policy(&format!("model:{model}"), PolicyChange::Model(quota));
+    }
+
+    pub(crate) fn repo(&mut self, repo: &str, limits: RepoLimits) {
+        self.policy(&format!("repo:{repo}"), PolicyChange::Repo(limits));
+    }
+
+    pub(crate) fn reset(&mut self, scope: &str) {
+        self.call(Command::Reset(scope.parse().unwrap())).unwrap();
+    }
+
+    pub(crate) fn counter(&mut self, scope: &str) -> Arc<Counter> {
+        match self.call(Command::GetPolicy(scope.parse::<Scope>().unwrap())) {
+            Ok(Answer::Policy { counter, .. }) => counter,
+            other => panic!("a policy was expected, not {other:?}"),
+        }
+    }
+
+    /// Tokens that count in a scope's current UTC day.
+    pub(crate) fn tokens(&mut self, scope: &str) -> i64 {
+        let now = self.now;
+        self.counter(scope).window(adjutant_core::limit::Window::Day, now).tokens
+    }
+
+    /// Attempts started in a scope's current UTC day.
+    pub(crate) fn jobs(&mut self, scope: &str) -> u64 {
+        let now = self.now;
+        self.counter(scope).window(adjutant_core::limit::Window::Day, now).jobs
+    }
+
+    pub(crate) fn allowed(&mut self, agent: &str, model: Option<&str>) -> CheckAnswer {
+        match self.call(Command::Check { agent: agent.into(), model: model.map(Into::into) }) {
+            Ok(Answer::Check(check)) => check,
+            other => panic!("a check was expected, not {other:?}"),
+        }
+    }
+
+    pub(crate) fn report(&mut self, spent: Spent) -> Result<(), Rejection> {
+        Self::done_of(self.call(Command::Report(spent.0)))
+    }
+
+    // ---- events --------------------------------------------------------------------------------------------------
+
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        self.reader().events(0, 100_000).unwrap()
+    }
+
+    /// The names of the events of a task, in order.
+    pub(crate) fn story(&mut self, id: &str) -> Vec<&'static str> {
+        let id = TaskId::from(id);
+        let of_task = |event: &Event| event.task.as_ref().is_some_and(|(_, own)| *own == id);
+        self.events().iter().filter(|event| of_task(event)).map(|event| event.kind.name()).collect()
+    }
+
+    /// How many events of this name there are.
+    pub(crate) fn count(&mut self, name: &str) -> usize {
+        self.events().iter().filter(|event| event.kind.name() == name).count()
+    }
+}
+
+/// What is to be started, by id and attempt.
+pub(crate) fn starts(answer: &SyncAnswer) -> Vec<(String, u32)> {
+    answer.start.iter().map(|start| (start.view.task.id.to_string(), start.attempt)).collect()
+}
+
+/// What is to be stopped, and why.
+pub(crate) fn stops(answer: &SyncAnswer) -> Vec<(String, u32, StopReason)> {
+    answer.stop.iter().map(|stop| (stop.id.to_string(), stop.attempt, stop.reason)).collect()
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.check();
+        }
+    }
+}
