@@ -107,6 +107,20 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// Whether `other` can take the same tasks, as far as this row says.
+    pub fn routes_like(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.capabilities, &other.capabilities)
+            && Arc::ptr_eq(&self.models, &other.models)
+            && self.max_load == other.max_load
+            && self.attempts.len() == other.attempts.len()
+            && self.mute == other.mute
+            && self.offline == other.offline
+            && self.draining == other.draining
+            && self.paused_until == other.paused_until
+            && self.paused_models == other.paused_models
+            && self.quarantined_until == other.quarantined_until
+    }
+
     /// Whether `other` differs at most in what is not stored.
     pub fn same_stored(&self, other: &Self) -> bool {
         let softened = Self {

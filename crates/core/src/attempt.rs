@@ -105,6 +105,17 @@ pub enum StopReason {
 }
 
 impl StopReason {
+    /// Why an attempt that ended like this is to be stopped where it still runs.
+    pub const fn after(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Lost => Self::Lost,
+            Outcome::Released => Self::Released,
+            Outcome::Cancelled => Self::Cancelled,
+            Outcome::TimedOut => Self::Timeout,
+            Outcome::Completed | Outcome::Failed => Self::Ended,
+        }
+    }
+
     /// The name on the wire.
     pub const fn name(self) -> &'static str {
         match self {

@@ -104,6 +104,18 @@ pub struct TaskPatch {
     pub estimated_tokens: Option<u64>,
 }
 
+impl TaskPatch {
+    /// Whether it changes what the task asks for.
+    pub const fn replans(&self) -> bool {
+        self.priority.is_some()
+            || self.labels.is_some()
+            || self.prefers.is_some()
+            || self.not_before.is_some()
+            || self.max_retries.is_some()
+            || self.estimated_tokens.is_some()
+    }
+}
+
 /// The end of an attempt, as its agent reports it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Completion {

@@ -24,17 +24,19 @@ pub struct Tally {
     /// Issues made.
     pub issues: u64,
     /// Which warnings and exhaustions were told in this period, a bit each.
-    pub told: u8,
+    pub told: u16,
 }
 
 impl Tally {
     /// The bit that says that this crossing was told.
-    pub const fn told_bit(quantity: Quantity, exceeded: bool) -> u8 {
+    pub const fn told_bit(quantity: Quantity, exceeded: bool) -> u16 {
         let index = match quantity {
             Quantity::Tokens => 0,
             Quantity::Cost => 1,
             Quantity::Jobs => 2,
-            Quantity::PullRequests | Quantity::Issues | Quantity::Concurrent => 3,
+            Quantity::PullRequests => 3,
+            Quantity::Issues => 4,
+            Quantity::Concurrent => 5,
         };
         1 << (index * 2 + if exceeded { 1 } else { 0 })
     }

@@ -174,7 +174,7 @@ const fn yes() -> bool {
     true
 }
 
-/// Upper bounds for one window. What is absent is not bounded; 0 permits nothing.
+/// Upper bounds for one window, at least 1 each. What is absent is not bounded.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Limit {
     /// The period that is counted over.
@@ -215,6 +215,12 @@ impl Limit {
             issues: None,
             hard: true,
         }
+    }
+
+    /// Whether some bound of it is zero. The views of limits show 0 as unlimited, so that 0 cannot be a bound.
+    pub fn permits_nothing(&self) -> bool {
+        let counts = [self.tokens, self.jobs, self.concurrent, self.pull_requests, self.issues];
+        counts.contains(&Some(0)) || self.cost == Some(Money::ZERO)
     }
 
     /// Whether it bounds nothing.
@@ -315,6 +321,7 @@ impl Policy {
         now: Timestamp,
     ) -> Result<(), Box<LimitRefusal>> {
         if let Scope::Repo(repo) = scope
+            && !self.cooldown_after_failure.is_zero()
             && now < counter.cooldown_until
         {
             return Err(Box::new(LimitRefusal {
@@ -325,9 +332,13 @@ impl Policy {
                 until: Some(counter.cooldown_until),
             }));
         }
+        let mut refusal = None;
         for limit in &self.limits {
-            if let Some((quantity, too_large, by_estimate)) = limit.refuses(counter, ask, now) {
-                return Err(Box::new(LimitRefusal {
+            if let Some((quantity, too_large, by_estimate)) = limit.refuses(counter, ask, now)
+                && (refusal.is_none() || too_large)
+            {
+                // What can never pass says more than what cannot pass now.
+                refusal = Some(Box::new(LimitRefusal {
                     reason: reason(scope, limit.window, quantity),
                     scope: scope.clone(),
                     too_large,
@@ -338,9 +349,12 @@ impl Policy {
                         _ => limit.window.end(now),
                     },
                 }));
+                if too_large {
+                    break;
+                }
             }
         }
-        Ok(())
+        refusal.map_or(Ok(()), Err)
     }
 
     /// The hard limit on tokens or cost that is used up, holds aside, if there is one.

@@ -15,6 +15,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::readers::{Readers, stopped};
 
+/// How long a sync whose wait is over waits for its answer before it is given up.
+const WAIT_OVER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refusal {
@@ -85,10 +88,7 @@ impl Handle {
     ) -> Result<(), Refusal> {
         match self.inbox.try_send(Mail::Letter(Box::new(Letter { request, reply }))) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(Refusal::Rejected(
-                Rejection::new(Slug::Overloaded, "the server has more to do than it can take in")
-                    .retry_after(Some(Span::from_secs(1))),
-            )),
+            Err(TrySendError::Full(_)) => Err(overloaded()),
             Err(TrySendError::Disconnected(_)) => Err(stopped()),
         }
     }
@@ -111,7 +111,11 @@ impl Handle {
             () = tokio::time::sleep(wait) => {}
         }
         guard.end();
-        answer.await
+        match tokio::time::timeout(WAIT_OVER_PATIENCE, answer).await {
+            Ok(answered) => answered,
+            // The end of the wait was not told, or its turn was not taken.
+            Err(_) => Ok(Err(overloaded())),
+        }
     }
 
     /// Reads what is committed, beside the turns.
@@ -130,6 +134,13 @@ impl Handle {
     pub fn last_seq(&self) -> watch::Receiver<u64> {
         self.last_seq.clone()
     }
+}
+
+fn overloaded() -> Refusal {
+    Refusal::Rejected(
+        Rejection::new(Slug::Overloaded, "the server has more to do than it can take in")
+            .retry_after(Some(Span::from_secs(1))),
+    )
 }
 
 /// Tells the engine that nobody waits any more, however the wait ends.

@@ -31,6 +31,8 @@ const SWEEP_INTERVAL: Span = Span::from_secs(5);
 const PASS_PAUSE: Span = Span::from_millis(2);
 /// The longest pause between repeated passes.
 const LONGEST_PASS_PAUSE: Span = Span::from_millis(50);
+/// The pause after a tick that was not taken.
+const TICK_PAUSE: Span = Span::from_secs(1);
 /// A turn that met another server's lock, or an outage, is tried again so often, with a growing pause.
 const MAX_TRIES: u32 = 6;
 
@@ -96,6 +98,7 @@ impl Engine {
             low: false,
             dismissed: false,
             passes: Passes { next: first_pass, pause: PASS_PAUSE },
+            no_tick_before: Timestamp::EPOCH,
         };
         let thread = std::thread::Builder::new()
             .name("turns".into())
@@ -157,6 +160,8 @@ struct Run<S> {
     low: bool,
     dismissed: bool,
     passes: Passes,
+    /// After a tick that was not taken there is none for a while: the disk may be full.
+    no_tick_before: Timestamp,
 }
 
 /// When the next dispatch pass is due. Only where servers share a store.
@@ -190,7 +195,8 @@ impl<S: Store> Run<S> {
         let mut next_watch = self.clock.now();
         loop {
             let now = self.clock.now();
-            let deadline = self.turns.next_deadline(now).min(next_watch).min(self.passes.next);
+            let tick_at = self.turns.next_deadline(now).min(next_watch).max(self.no_tick_before);
+            let deadline = tick_at.min(self.passes.next);
             let pause = Duration::from_micros(deadline.since(now).as_micros().unsigned_abs());
             let (mut letters, stop) = match self.mail.recv_timeout(pause) {
                 Ok(Mail::Letter(letter)) => self.gather(letter),
@@ -202,7 +208,7 @@ impl<S: Store> Run<S> {
                 Err(RecvTimeoutError::Timeout) => (Vec::new(), false),
             };
             let now = self.clock.now();
-            if now >= self.turns.next_deadline(now).min(next_watch) {
+            if now >= tick_at {
                 letters.push(self.own(Command::Tick));
                 next_watch = now + self.watch_interval;
             }
@@ -355,7 +361,15 @@ impl<S: Store> Run<S> {
         }
     }
 
+    /// Whatever was due is due again, after a pause.
+    fn put_off_tick(&mut self, requests: &[Request]) {
+        if requests.iter().any(|request| matches!(request.command, Command::Tick)) {
+            self.no_tick_before = self.clock.now() + TICK_PAUSE;
+        }
+    }
+
     fn refuse(&mut self, requests: &[Request], refusal: &Refusal) {
+        self.put_off_tick(requests);
         tracing::warn!(%refusal, requests = requests.len(), "a turn was not taken");
         for request in requests {
             answer(self.waiting.remove(&request.ticket), Err(refusal.clone()));
@@ -363,6 +377,7 @@ impl<S: Store> Run<S> {
     }
 
     fn bug(&mut self, requests: &[Request], why: &str) {
+        self.put_off_tick(requests);
         for request in requests {
             tracing::error!(%why, command = ?request.command, "a request met a bug");
             answer(self.waiting.remove(&request.ticket), Err(Refusal::Bug(why.to_owned())));

@@ -174,11 +174,12 @@ impl<S: Store> Turns<S> {
     /// After a panic nothing in memory is to be trusted: everything is read anew. Who waits goes on waiting.
     fn rebuild(&mut self, now: Timestamp) -> Result<(), NotTaken> {
         self.store.abandon();
-        let old = std::mem::take(&mut self.set);
-        let settings = old.settings.clone();
-        let mut set = fresh(&mut self.store, settings, now).map_err(NotTaken::Store)?;
-        set.adopt_waiters(old);
-        self.set = set;
+        let settings = self.set.settings.clone();
+        // Without a census there is nothing to go on with: the process must end.
+        let set = fresh(&mut self.store, settings, now)
+            .map_err(|error| NotTaken::Unknown(format!("after a bug the store cannot be read: {error}")))?;
+        let old = std::mem::replace(&mut self.set, set);
+        self.set.adopt_waiters(old);
         Ok(())
     }
 

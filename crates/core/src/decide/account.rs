@@ -84,6 +84,14 @@ impl Turn<'_> {
     pub(super) fn store_counter(&mut self, mut counter: Counter) -> Need<()> {
         let policy = self.set.policy(&counter.scope)?;
         let scope = counter.scope.clone();
+        if policy.limits.is_empty() {
+            self.set.put_counter(counter);
+            return Ok(());
+        }
+        let before = self.set.counter(&scope)?;
+        if policy.used_up(&before, self.now).is_none() && policy.used_up(&counter, self.now).is_some() {
+            self.stop_scope(&scope);
+        }
         for limit in &policy.limits {
             let used = counter.window(limit.window, self.now);
             let mut crossed = Vec::new();
@@ -104,19 +112,32 @@ impl Turn<'_> {
             if let Some(bound) = limit.jobs {
                 cross(Quantity::Jobs, used.jobs.into(), bound.into());
             }
+            if let Some(bound) = limit.pull_requests {
+                cross(Quantity::PullRequests, used.pull_requests.into(), bound.into());
+            }
+            if let Some(bound) = limit.issues {
+                cross(Quantity::Issues, used.issues.into(), bound.into());
+            }
             for (quantity, exceeded, bits) in crossed {
                 if used.told & Tally::told_bit(quantity, exceeded) != 0 {
                     continue;
                 }
                 counter.roll(limit.window, self.now).told |= bits;
-                if exceeded && limit.hard && matches!(quantity, Quantity::Tokens | Quantity::Cost) {
-                    self.hard_limit_reached = true;
-                }
                 self.tell_crossing(&scope, limit.window, quantity, exceeded);
             }
         }
         self.set.put_counter(counter);
         Ok(())
+    }
+
+    /// A hard limit of this scope is used up: what runs in it is to stop, and who waits hears it at once.
+    pub(super) fn stop_scope(&mut self, scope: &Scope) {
+        match scope {
+            Scope::Agent(id) => {
+                self.touched.insert(id.clone());
+            }
+            Scope::Fleet | Scope::Model(_) | Scope::Project(_) | Scope::Repo(_) => self.hard_limit_reached = true,
+        }
     }
 
     fn tell_crossing(&mut self, scope: &Scope, window: Window, quantity: Quantity, exceeded: bool) {
@@ -228,13 +249,21 @@ impl Turn<'_> {
             counter.held_tokens -= hold.tokens;
             counter.held_cost -= hold.cost;
             self.set.put_counter(counter);
-            self.open_scope(&scope);
+            self.open_limited(&scope)?;
         }
         Ok(())
     }
 
-    /// Something of this scope became free: what waits for it is to be tried again.
-    pub(super) fn open_scope(&mut self, scope: &Scope) {
+    /// Something of this scope became free. Where nothing limits the scope, nothing waits for that.
+    fn open_limited(&mut self, scope: &Scope) -> Need<()> {
+        if !self.set.policy(scope)?.limits.is_empty() {
+            self.open(scope);
+        }
+        Ok(())
+    }
+
+    /// What waits for this scope is to be tried again.
+    pub(super) fn open(&mut self, scope: &Scope) {
         let opened = match scope {
             Scope::Agent(id) => Opened::Agent(id.clone()),
             Scope::Model(model) => Opened::Model(model.clone()),
@@ -242,7 +271,8 @@ impl Turn<'_> {
             Scope::Repo(repo) => Opened::Gate(Gate::Repo(repo.clone())),
             Scope::Fleet => Opened::All,
         };
-        if !self.set.opened.contains(&opened) {
+        // What stands here twice is looked at once; a short look back keeps the usual repeats out.
+        if !self.set.opened.iter().rev().take(8).any(|other| *other == opened) {
             self.set.opened.push(opened);
         }
     }
@@ -280,7 +310,7 @@ impl Turn<'_> {
                 limit.concurrent.is_some() || limit.pull_requests.is_some() || limit.issues.is_some()
             });
             if bounded {
-                self.open_scope(&scope);
+                self.open(&scope);
             }
         }
         attempt.state = AttemptState::Ended(outcome);
@@ -313,7 +343,7 @@ impl Turn<'_> {
         self.set.put_account(account);
         for (scope, counter) in touched {
             self.set.put_counter(counter);
-            self.open_scope(&scope);
+            self.open_limited(&scope)?;
         }
         Ok(())
     }
@@ -458,6 +488,13 @@ impl Turn<'_> {
             UsageEvent::JobStarted => Ok(()),
             UsageEvent::Usage => {
                 let mut attempt = match attempt {
+                    Some(ended) if ended.ended_at.is_some_and(|at| self.now.since(at) > LATE_USAGE) => {
+                        return Err(Rejection::new(
+                            Slug::StaleAttempt,
+                            format!("job `{}` ended more than a day ago; its account is closed", report.job),
+                        )
+                        .into());
+                    }
                     Some(attempt) => (*attempt).clone(),
                     None => self.start_external(report, false)?,
                 };

@@ -32,6 +32,13 @@ impl Turn<'_> {
                 }
                 policy.limits.clear();
                 for limit in limits {
+                    if limit.permits_nothing() {
+                        return Err(Rejection::field(
+                            "limits",
+                            "a limit is at least 1; leave out what is not to be limited",
+                        )
+                        .into());
+                    }
                     policy.set_limit(limit.clone());
                 }
             }
@@ -42,8 +49,11 @@ impl Turn<'_> {
         self.set.put_policy(scope.clone(), policy);
         let counter = (*self.set.counter(scope)?).clone();
         // A limit that was lowered below what is used counts as reached.
+        if self.set.policy(scope)?.used_up(&counter, self.now).is_some() {
+            self.stop_scope(scope);
+        }
         self.store_counter(counter)?;
-        self.open_scope(scope);
+        self.open(scope);
         self.get_policy(scope)
     }
 
@@ -58,7 +68,7 @@ impl Turn<'_> {
         };
         let payload = vec![("scope", Value::Text(scope.to_string()))];
         self.set.emit(EventKind::QuotaReset, None, agent.as_ref(), self.now, payload);
-        self.open_scope(scope);
+        self.open(scope);
         self.get_policy(scope)
     }
 

@@ -5,14 +5,17 @@
 
 use super::{Reply, Turn};
 use crate::agent::Agent;
-use crate::attempt::{AttemptState, Outcome};
-use crate::command::{Answer, IDEMPOTENCY_TTL};
+use crate::attempt::{AttemptState, Outcome, StopReason};
+use crate::command::Answer;
 use crate::event::EventKind;
 use crate::name::AgentId;
 use crate::set::rows::MAX_FANOUT;
 use crate::set::{Need, Opened};
 use crate::task::{Gate, Status, Task, TaskKey};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
+
+/// How often free locks that tasks wait for are offered again.
+const LOCK_SWEEP: Span = Span::from_secs(5);
 
 impl Turn<'_> {
     /// Notes the time, and whether the server was away since the last turn.
@@ -34,7 +37,6 @@ impl Turn<'_> {
             self.set.hour_looked_at = true;
             self.set.new_period();
             self.set.opened.push(Opened::All);
-            self.set.forget_before = Some(self.now - IDEMPOTENCY_TTL);
         }
         let mut due = self.set.timers.due(self.now);
         due.sort();
@@ -120,6 +122,7 @@ impl Turn<'_> {
         let over: Vec<_> =
             self.set.lingering.iter().take_while(|(until, _)| *until <= self.now).copied().collect();
         for (until, key) in over {
+            self.set.lingering_seen.push((until, key));
             let Some(attempt) = self.set.attempt(key)? else { continue };
             if attempt.lingers_until != Some(until) {
                 continue;
@@ -135,8 +138,9 @@ impl Turn<'_> {
     fn check_cooldowns(&mut self) -> Need<()> {
         let over: Vec<_> =
             self.set.cooldowns.iter().take_while(|(until, _)| *until <= self.now).cloned().collect();
-        for (_, scope) in over {
-            self.open_scope(&scope);
+        for (until, scope) in over {
+            self.open(&scope);
+            self.set.cooldowns_seen.push((until, scope));
         }
         Ok(())
     }
@@ -148,7 +152,8 @@ impl Turn<'_> {
             return Ok(());
         }
         let due = self.set.due(self.now)?;
-        self.set.next_task_wake = due.next.unwrap_or(Timestamp::NEVER);
+        // What this turn changed is not stored yet: the store does not know when that wakes.
+        self.set.next_task_wake = self.set.changed_wake().min(due.next.unwrap_or(Timestamp::NEVER));
         let mut budget = MAX_FANOUT;
         let mut missing = false;
         for key in due.tasks {
@@ -169,7 +174,7 @@ impl Turn<'_> {
         let over = |time: Option<Timestamp>| time.is_some_and(|time| time <= self.now);
         match task.status {
             Status::Pending if over(task.delayed_until) => {
-                self.set.put_task(Task { delayed_until: None, ..(*task).clone() });
+                self.set.put_task(Task { delayed_until: None, ready_since: self.now, ..(*task).clone() });
                 self.set.opened.push(Opened::Task(key));
             }
             Status::InProgress if over(task.deadline) => self.time_out(key)?,
@@ -192,6 +197,9 @@ impl Turn<'_> {
         if attempt.state != AttemptState::Taken {
             return Ok(());
         }
+        if attempt.stop == Some(StopReason::Limit) {
+            return self.release_for_limit(&task, &attempt);
+        }
         let limit = attempt.timeout.unwrap_or_default();
         self.blame(&attempt)?;
         let reason = format!("timed out after {limit}");
@@ -200,8 +208,12 @@ impl Turn<'_> {
     }
 
     /// A lock may be free and yet be kept from all who want it, because an earlier task that wants it had an agent
-    /// then and has none now. So free locks are offered again with each tick.
+    /// then and has none now. So free locks are offered again now and then.
     fn sweep_locks(&mut self) {
+        if self.now.since(self.set.locks_swept) < LOCK_SWEEP {
+            return;
+        }
+        self.set.locks_swept = self.now;
         let gates: Vec<Gate> =
             self.set.queues.gates().filter(|gate| matches!(gate, Gate::Lock(_))).cloned().collect();
         for gate in gates {

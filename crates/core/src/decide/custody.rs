@@ -27,6 +27,10 @@ use crate::time::{Span, Timestamp};
 
 /// An offer that was in no answer for so long is taken back.
 pub(super) const OFFER_TIMEOUT: Span = Span::from_secs(30);
+/// When waiting may help and nobody can say when, a client is told to try again so late.
+const UNKNOWN_WAIT: Span = Span::from_secs(30);
+/// No pause for a rate limit is shorter.
+const MIN_PAUSE: Span = Span::from_secs(5);
 /// No pause for a rate limit is believed for longer.
 const MAX_PAUSE: Span = Span::from_secs(7 * 86_400);
 
@@ -146,7 +150,12 @@ impl Turn<'_> {
         let model = model.cloned();
         if let Err(refusal) = self.permits(&task, &agent_id, model.as_ref())? {
             let slug = if refusal.too_large { Slug::ExceedsAllowance } else { Slug::QuotaExceeded };
-            let wait = refusal.until.map(|until| until.since(self.now)).filter(|_| !refusal.too_large);
+            let wait = match refusal.until {
+                Some(until) => Some(until.since(self.now)),
+                None if refusal.too_large => None,
+                // The end of another attempt, or an operator, may help: there is no telling when.
+                None => Some(UNKNOWN_WAIT),
+            };
             return Err(Rejection::new(slug, refusal.reason.clone()).retry_after(wait).into());
         }
         Ok(Reply::Then(self.start(&task, &agent_id, agent.as_deref(), true)?))
@@ -286,18 +295,45 @@ impl Turn<'_> {
         let task = self.named(&completion.id)?;
         let number = completion.attempt.unwrap_or(task.attempt);
         let attempt = self.attempt_of(&task, number)?;
-        self.check_speaker(actor, &task, &attempt, completion.agent.as_ref(), completion.attempt)?;
+        let speaks = self.check_speaker(actor, &task, &attempt, completion.agent.as_ref(), completion.attempt);
         let mut attempt = (*attempt).clone();
+        let told = attempt.stop;
         let used = self.totals(&task, &attempt, completion);
+        if let Err(Halt::Rejected(rejection)) = speaks {
+            return self.refuse_stranger(actor, attempt, used.as_ref(), *rejection);
+        }
+        speaks?;
         match attempt.state {
             AttemptState::Offered | AttemptState::Taken => {
                 if let Some(used) = &used {
                     self.use_by(&mut attempt, used)?;
                 }
+                // Only an agent that was told to stop for a limit before ends for it.
+                attempt.stop = told;
                 let task = self.set.task(task.key)?;
                 self.end_by_report(&task, attempt, completion).map(Ok)
             }
             AttemptState::Ended(outcome) => self.complete_late(&task, attempt, outcome, completion, used.as_ref()),
+        }
+    }
+
+    /// A completion in the name of another agent is refused; what it says was spent by an attempt that has ended is
+    /// booked all the same, to the agent that ran it, if the speaker may speak for that one.
+    fn refuse_stranger(
+        &mut self,
+        actor: &Actor,
+        mut attempt: Attempt,
+        used: Option<&Used>,
+        rejection: Rejection,
+    ) -> Need<Result<Arc<Task>, Rejection>> {
+        let open = attempt.ended_at.is_some_and(|ended| self.now.since(ended) <= LATE_USAGE);
+        match used {
+            Some(used) if open && actor.may_act_as(&attempt.agent) => {
+                self.use_by(&mut attempt, used)?;
+                self.set.put_attempt(attempt);
+                Ok(Err(rejection))
+            }
+            _ => Err(rejection.into()),
         }
     }
 
@@ -317,12 +353,16 @@ impl Turn<'_> {
         let task = self.set.task(task.key)?;
         let success = completion.result.success;
         let current = task.attempt == attempt.key.number;
+        let limited = completion.rate_limited_until.is_some() || attempt.stop == Some(StopReason::Limit);
         let repeat = match outcome {
             Outcome::Completed => success,
             Outcome::Failed => !success && completion.rate_limited_until.is_none(),
+            Outcome::Released => !success && limited,
             _ => false,
         };
-        if repeat && current {
+        // Whatever it reports, it no longer runs.
+        self.vacate(&mut attempt)?;
+        if repeat {
             self.set.put_attempt(attempt);
             return Ok(Ok(task));
         }
@@ -330,8 +370,8 @@ impl Turn<'_> {
         if success && current && waits && outcome.may_succeed_late() {
             self.book_late_success(&attempt)?;
             attempt.state = AttemptState::Ended(Outcome::Completed);
-            self.vacate(&mut attempt)?;
             let agent = attempt.agent.clone();
+            self.praise(&agent)?;
             self.set.put_attempt(attempt);
             let done = Task { claimed_by: Some(agent.clone()), ..(*task).clone() };
             return self.finish_success(done, &agent, &completion.result).map(Ok);
@@ -430,14 +470,15 @@ impl Turn<'_> {
         }
         if let Some(until) = completion.rate_limited_until {
             let (agent, model) = (attempt.agent.clone(), completion.model.clone());
+            let unasked = model.is_some() && model != attempt.model;
             self.end(attempt, Outcome::Released)?;
             self.pause(&agent, model.as_ref(), until)?;
-            return self.give_back(task, &agent, "rate limited");
+            let task = self.give_back(task, &agent, "rate limited")?;
+            return if unasked { self.put_off(&task, &agent) } else { Ok(task) };
         }
         if attempt.stop == Some(StopReason::Limit) {
-            let agent = attempt.agent.clone();
-            self.end(attempt, Outcome::Released)?;
-            return self.give_back(task, &agent, "limit");
+            self.release_for_limit(task, &attempt)?;
+            return self.set.task(task.key);
         }
         let reason = match completion.result.error_message.as_str() {
             "" => "failed without a message",
@@ -493,6 +534,10 @@ impl Turn<'_> {
             });
             self.touched.insert(attempt.agent.clone());
         } else {
+            if taken && matches!(outcome, Outcome::Released | Outcome::Lost) {
+                // Whoever waits may still run it.
+                self.touched.insert(attempt.agent.clone());
+            }
             self.vacate(&mut attempt)?;
         }
         self.set.put_attempt(attempt);
@@ -595,15 +640,40 @@ impl Turn<'_> {
         Ok(task)
     }
 
+    /// An attempt that was stopped for a limit ends as released.
+    pub(super) fn release_for_limit(&mut self, task: &Arc<Task>, attempt: &Attempt) -> Need<()> {
+        let unasked = attempt.usage.iter().any(|entry| entry.model.is_some() && entry.model != attempt.model);
+        self.end(attempt.clone(), Outcome::Released)?;
+        let task = self.give_back(task, &attempt.agent, "limit")?;
+        if unasked {
+            self.put_off(&task, &attempt.agent)?;
+        }
+        Ok(())
+    }
+
+    /// The check of a dispatch does not see a model that the task does not name. What was stopped for such a model is
+    /// not started again at once on the same agent, only to spend and be stopped again.
+    fn put_off(&mut self, task: &Task, agent: &AgentId) -> Need<Arc<Task>> {
+        let until = self.now + task.backoff(task.attempt);
+        let mut failed_on = task.failed_on.to_vec();
+        if !failed_on.contains(agent) {
+            failed_on.push(agent.clone());
+        }
+        Ok(self.set.put_task(Task {
+            delayed_until: Some(until),
+            ready_since: until,
+            failed_on: failed_on.into(),
+            ..task.clone()
+        }))
+    }
+
     /// An attempt whose agent is gone or no longer knows of it: a failed one.
     pub(super) fn lose(&mut self, attempt: &Attempt, reason: &str) -> Need<()> {
         let task = self.set.task(attempt.key.task)?;
         let payload = vec![("attempt", Value::Number(attempt.key.number.into()))];
         self.set.emit(EventKind::LeaseExpired, Some(&task), Some(&attempt.agent), self.now, payload);
         if attempt.stop == Some(StopReason::Limit) {
-            self.end(attempt.clone(), Outcome::Released)?;
-            self.give_back(&task, &attempt.agent, "limit")?;
-            return Ok(());
+            return self.release_for_limit(&task, attempt);
         }
         self.fail(&task, attempt.clone(), Outcome::Lost, reason, None)?;
         Ok(())
@@ -686,8 +756,9 @@ impl Turn<'_> {
 
     /// The agent's provider limits its rate: it takes nothing that needs the model until then.
     fn pause(&mut self, id: &AgentId, model: Option<&ModelName>, until: Timestamp) -> Need<()> {
-        let until = until.min(self.now + MAX_PAUSE);
-        let Some(agent) = self.set.agent(id)?.filter(|_| until > self.now) else { return Ok(()) };
+        // A time that has passed by our clock was meant to lie ahead: without any pause the task would be back at once.
+        let until = until.clamp(self.now + MIN_PAUSE, self.now + MAX_PAUSE);
+        let Some(agent) = self.set.agent(id)? else { return Ok(()) };
         let mut agent = (*agent).clone();
         let mut payload = vec![("until", Value::Time(until))];
         match model {

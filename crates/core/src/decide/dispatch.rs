@@ -25,6 +25,8 @@ use crate::task::{ClassId, DispatchOrder, Gate, Priority, Queue, Task, TaskKey};
 
 /// How many tasks of one queue may be passed over in a turn because they are too large for what is left.
 const MAX_PASSED_OVER: usize = 64;
+/// How many tasks one turn starts or moves aside. The next turn goes on at once; meanwhile others are answered.
+const MAX_MOVED: usize = 256;
 /// How many earlier tasks that want a lock are looked at.
 const MAX_WANTERS: usize = 16;
 
@@ -42,7 +44,15 @@ enum Try {
 struct Active {
     fronts: BTreeMap<(DispatchOrder, Queue), ()>,
     closed: HashSet<ClassId>,
+    /// Tasks started or moved aside so far.
+    moved: usize,
+    /// The turn has done enough, or would have to load more than it did so far: the next one goes on.
+    stopped: bool,
     passed_over: HashMap<Queue, usize>,
+}
+
+fn gate_of(queue: &Queue) -> Gate {
+    queue.gate.clone().unwrap_or(Gate::Estimate)
 }
 
 impl Turn<'_> {
@@ -57,20 +67,34 @@ impl Turn<'_> {
             // a later snapshot looks at everything else.
             opened.retain(|opened| matches!(opened, Opened::Task(_)));
         }
-        if opened.is_empty() {
+        if opened.is_empty() && self.set.unfinished.is_empty() {
             return Ok(());
         }
         self.set.need_roomy()?;
         let mut active = Active::default();
-        for queue in self.concerned(&opened)? {
-            self.push_front(&mut active, queue, None)?;
+        let mut concerned = self.concerned(&opened)?;
+        concerned.extend(self.set.unfinished.iter().cloned());
+        let mut left = BTreeSet::new();
+        if self.is_fleet_shut()? {
+            // Nothing can start, whatever it is: nobody is to be moved.
+            concerned.clear();
+        }
+        for queue in concerned {
+            let cursor = self.set.cursors.remove(&queue);
+            self.push_front(&mut active, queue, cursor)?;
         }
         while let Some(((order, queue), ())) = active.fronts.pop_first() {
             if active.closed.contains(&queue.class) {
                 continue;
             }
-            self.work_off(&mut active, order, queue)?;
+            self.work_off(&mut active, order, queue.clone())?;
+            if active.stopped || active.moved >= MAX_MOVED {
+                left.extend(active.fronts.into_keys().map(|(_, queue)| queue));
+                left.insert(queue);
+                break;
+            }
         }
+        self.set.unfinished_next = Some(left);
         // What this turn started may have opened nothing, but what it moved aside must not be forgotten.
         self.set.opened.clear();
         self.tell_first_refusals(&given)
@@ -80,7 +104,14 @@ impl Turn<'_> {
     fn work_off(&mut self, active: &mut Active, order: DispatchOrder, queue: Queue) -> Need<()> {
         let task = self.set.task(order.key)?;
         match self.try_start(&task)? {
-            Try::Started => self.push_front(active, queue, None),
+            Try::Started => {
+                active.moved += 1;
+                if self.is_fleet_shut()? {
+                    active.fronts.clear();
+                    return Ok(());
+                }
+                self.push_front(active, queue, Some(order))
+            }
             Try::NoAgent => {
                 active.closed.insert(queue.class);
                 Ok(())
@@ -91,18 +122,26 @@ impl Turn<'_> {
                     self.shut(queue);
                     return Ok(());
                 }
+                if !self.may_let_others_by(&task, &gate)? {
+                    self.shut(queue);
+                    return Ok(());
+                }
                 let passed = active.passed_over.entry(queue.clone()).or_default();
                 *passed += 1;
-                if *passed > MAX_PASSED_OVER || !self.is_by_estimate(&task, &gate)? {
-                    self.shut(queue);
+                if *passed > MAX_PASSED_OVER {
+                    // The next look at this queue goes on here.
+                    self.set.cursors.insert(queue, order);
                     return Ok(());
                 }
                 self.push_front(active, queue, Some(order))
             }
             Try::Gated(gate) => {
+                active.moved += 1;
                 let aside = Queue { class: queue.class, gate: Some(gate.clone()) };
                 self.set.put_task(Task { gate: Some(gate), ..(*task).clone() });
-                self.set.open_gated.remove(&aside);
+                if !self.may_let_others_by(&task, &gate_of(&aside))? {
+                    self.shut(aside);
+                }
                 self.push_front(active, queue, None)
             }
         }
@@ -128,11 +167,26 @@ impl Turn<'_> {
                 if active.closed.contains(&queue.class) || !self.has_taker(queue.class)? {
                     return Ok(());
                 }
+                if active.moved > 0 {
+                    // Loading means to decide all of this again. What is done is done; the next turn goes on.
+                    active.stopped = true;
+                    return Ok(());
+                }
                 Err(self.set.want(|wanted| {
                     wanted.windows.insert(queue, bound);
                 }))
             }
         }
+    }
+
+    /// Whether a limit of the whole fleet refuses whatever could start.
+    fn is_fleet_shut(&mut self) -> Need<bool> {
+        let policy = self.set.policy(&Scope::Fleet)?;
+        if policy.limits.is_empty() {
+            return Ok(false);
+        }
+        let counter = self.set.counter(&Scope::Fleet)?;
+        Ok(policy.permits(&Scope::Fleet, &counter, Ask::default(), self.now).is_err())
     }
 
     /// Whether some agent could take a task of this class that asks for nothing else.
@@ -215,8 +269,8 @@ impl Turn<'_> {
             return Ok(Try::Gated(gate));
         }
         let Some(agent) = self.route(task)? else {
-            // A smaller task of the class might find one: then only its size is in the way.
-            if task.estimated_tokens > 0 && self.has_taker(task.class.id)? {
+            // A task of the class that asks for less might find one: then only what this one asks for is in the way.
+            if (task.estimated_tokens > 0 || task.produces.is_some()) && self.has_taker(task.class.id)? {
                 return Ok(Try::Gated(Gate::Estimate));
             }
             return Ok(Try::NoAgent);
@@ -256,27 +310,31 @@ impl Turn<'_> {
         Ok(None)
     }
 
-    /// Whether a smaller task than this would have passed the gate.
-    fn is_by_estimate(&mut self, task: &Task, gate: &Gate) -> Need<bool> {
-        if *gate == Gate::Estimate {
-            return Ok(true);
+    /// Whether a task that asks for less than this one might pass the gate that stops it.
+    fn may_let_others_by(&mut self, task: &Task, gate: &Gate) -> Need<bool> {
+        match gate {
+            Gate::Estimate => Ok(true),
+            Gate::Lock(_) => Ok(false),
+            Gate::Fleet | Gate::Project(_) | Gate::Repo(_) => {
+                let modest = Task { estimated_tokens: 0, produces: None, ..task.clone() };
+                Ok(self.shared_refusal(&modest)?.is_none())
+            }
         }
-        Ok(self.shared_refusal(task)?.is_some_and(|(_, refusal)| refusal.by_estimate))
     }
 
     /// The best agent for a task that limits permit.
     fn route(&mut self, task: &Task) -> Need<Option<AgentId>> {
         let mut refused: HashSet<AgentId> = HashSet::new();
         let now = self.now;
+        let hold = self.hold_for(task, task.class.demand.model.as_ref())?;
+        let needs = Ask { tokens: hold.tokens, cost: hold.cost, produces: task.produces };
         loop {
-            let fleet = self.set.fleet(now)?;
-            fleet.prepare(&task.class);
             let ask = router::Ask {
                 demand: &task.class.demand,
                 critical: task.priority == Priority::Critical,
                 avoid: &task.failed_on,
             };
-            let found = fleet.route_class(task.class.id, ask, &mut |id| !refused.contains(id));
+            let found = self.set.route(&task.class, ask, needs, &refused, now)?;
             let Some(id) = found else { return Ok(None) };
             let agent = self.registered(&id)?;
             let model = agent.model_for(task.class.demand.model.as_ref()).cloned();
@@ -317,6 +375,7 @@ impl Turn<'_> {
             model.cloned().map(Scope::Model),
             Some(Scope::Fleet),
         ];
+        let mut first = None;
         for scope in scopes.into_iter().flatten() {
             let policy = self.set.policy(&scope)?;
             if policy.limits.is_empty() && policy.cooldown_after_failure.is_zero() {
@@ -324,10 +383,13 @@ impl Turn<'_> {
             }
             let counter = self.set.counter(&scope)?;
             if let Err(refusal) = policy.permits(&scope, &counter, ask, self.now) {
-                return Ok(Err(refusal));
+                if refusal.too_large {
+                    return Ok(Err(refusal));
+                }
+                first.get_or_insert(refusal);
             }
         }
-        Ok(Ok(()))
+        Ok(first.map_or(Ok(()), Err))
     }
 
     // ---- locks ---------------------------------------------------------------------------------------------------
@@ -347,9 +409,9 @@ impl Turn<'_> {
                 let order = match self.set.queues.wanters(lock, after) {
                     Front::Task(order) if order < task.order() => order,
                     Front::Task(_) | Front::Empty => break,
-                    Front::Unknown(_) => {
+                    Front::Unknown(bound) => {
                         return Err(self.set.want(|wanted| {
-                            wanted.wanters.insert(lock.clone());
+                            wanted.wanters.insert(lock.clone(), bound);
                         }));
                     }
                 };

@@ -120,9 +120,15 @@ pub fn decide(set: &mut WorkingSet, requests: &[Request], now: Timestamp) -> Dec
             }
         }
     }
-    if !missing && let Ok(outcome) = turn.finish() {
-        debug_assert!(!set.wants_more(), "a row was wanted and its absence ignored");
-        return Decision::Done(outcome);
+    if !missing {
+        match turn.finish() {
+            Ok(outcome) => {
+                debug_assert!(!set.wants_more(), "a row was wanted and its absence ignored");
+                return Decision::Done(outcome);
+            }
+            Err(Halt::Missing) => {}
+            Err(Halt::Rejected(rejection)) => panic!("the end of a turn was refused: {rejection}"),
+        }
     }
     set.discard();
     let wanted = set.take_wanted();
@@ -151,6 +157,8 @@ impl Turn<'_> {
         let reply = self.command(request)?;
         if let Some(answer) = self.replay_answer(&reply, &request.command)? {
             self.set.put_replay(key, Replay { digest: idempotency.digest, at: self.now, answer });
+            // Who remembers a new key also forgets old ones, so that their number stays bounded.
+            self.set.forget_before = Some(self.now - IDEMPOTENCY_TTL);
         }
         Ok(reply)
     }

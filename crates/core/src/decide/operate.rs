@@ -32,13 +32,7 @@ impl Turn<'_> {
             }
             Some(status) => return self.patch_status(actor, &task, status, patch),
         }
-        if patch.priority.is_some()
-            || patch.labels.is_some()
-            || patch.prefers.is_some()
-            || patch.not_before.is_some()
-            || patch.max_retries.is_some()
-            || patch.estimated_tokens.is_some()
-        {
+        if patch.replans() {
             self.replan(&task, patch)?;
         }
         let speaks = patch.progress.is_some() || patch.attempt.is_some() || patch.status.is_some();
@@ -52,6 +46,13 @@ impl Turn<'_> {
     fn note(&mut self, actor: &Actor, key: TaskKey, patch: &TaskPatch) -> Need<()> {
         let Some(text) = patch.note.as_ref().filter(|text| !text.is_empty()) else { return Ok(()) };
         let task = self.set.task(key)?;
+        if !actor.is_admin() && task.status != Status::InProgress {
+            // Only who worked on it last has something to say of a task that nobody works on.
+            let attempt = self.attempt_of(&task, task.attempt)?;
+            if !actor.may_act_as(&attempt.agent) && !actor.is_attempt(&task.id, attempt.key.number) {
+                return Err(Rejection::new(Slug::NotHolder, "notes: this token has not worked on the task").into());
+            }
+        }
         let author = match &patch.agent {
             Some(agent) => Arc::from(agent.as_str()),
             None => Arc::clone(&actor.name),
@@ -82,8 +83,12 @@ impl Turn<'_> {
             Status::Blocked => Err(wrong_state(task, "hold it to make it blocked")),
             Status::InProgress => Err(wrong_state(task, "only a claim makes it in_progress")),
         }?;
-        if patch.note.is_none() || matches!(reply, Reply::Now(_)) {
+        if matches!(reply, Reply::Now(_)) || (patch.note.is_none() && !patch.replans()) {
             return Ok(reply);
+        }
+        if patch.replans() {
+            let task = self.set.task(task.key)?;
+            self.replan(&task, patch)?;
         }
         self.note(actor, task.key, patch)?;
         Ok(Reply::Then(self.set.task(task.key)?))
@@ -91,7 +96,7 @@ impl Turn<'_> {
 
     /// Changes what a task asks for; only while nobody works on it.
     fn replan(&mut self, task: &Task, patch: &TaskPatch) -> Need<()> {
-        if task.status == Status::InProgress || task.status == Status::Completed {
+        if task.status == Status::InProgress {
             return Err(wrong_state(
                 task,
                 "priority, labels, prefers, not_before, max_retries and estimated_tokens change only before",
@@ -106,7 +111,9 @@ impl Turn<'_> {
         let class = if demand == *old { Arc::clone(&task.class) } else { self.set.class(&demand)? };
         let not_before = patch.not_before.unwrap_or(task.not_before);
         let delayed_until = if patch.not_before.is_some() {
-            not_before.filter(|time| *time > self.now)
+            // A backoff after a failed attempt stays.
+            let backoff = task.delayed_until.filter(|until| Some(*until) != task.not_before);
+            not_before.filter(|time| *time > self.now).max(backoff)
         } else {
             task.delayed_until
         };
@@ -123,6 +130,7 @@ impl Turn<'_> {
             estimated_tokens: patch.estimated_tokens.unwrap_or(task.estimated_tokens),
             // What it waited for may no longer be what stops it.
             gate: None,
+            ready_since: delayed_until.map_or(task.ready_since, |until| until.max(task.ready_since)),
             updated_at: self.now,
             ..task.clone()
         };
@@ -262,6 +270,7 @@ impl Turn<'_> {
         }
         match task.status {
             Status::Completed => Err(wrong_state(&task, "what is done stays done")),
+            Status::Failed => Err(wrong_state(&task, "only retry leads out of it")),
             Status::Cancelled if !cascade => Ok(Reply::Then(task)),
             _ => Ok(Reply::Then(self.cancel(&task, cascade)?)),
         }

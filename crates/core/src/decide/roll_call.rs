@@ -40,6 +40,8 @@ pub(super) struct PendingSync {
     done: Vec<Result<Arc<Task>, Rejection>>,
     /// Whether this is a plain heartbeat: it starts nothing.
     heartbeat: bool,
+    /// Whether its number is that of the sync before: the answer to that one may have been lost.
+    repeats: bool,
 }
 
 impl Turn<'_> {
@@ -97,6 +99,7 @@ impl Turn<'_> {
             },
         };
         self.set.timers.set(&new.id, self.now + self.set.settings.agent_ttl);
+        let agent = self.adopt_claims(agent)?;
         let agent = self.set.put_agent(agent);
         if fresh || superseded {
             self.set.emit(EventKind::AgentRegistered, None, Some(&new.id), self.now, Vec::new());
@@ -105,6 +108,23 @@ impl Turn<'_> {
         }
         self.set.opened.push(Opened::Agent(new.id.clone()));
         Ok(Reply::Now(Ok(Answer::Agent(agent))))
+    }
+
+    /// What an agent claimed before it registered counts in its load from now on, and its lease is its liveness.
+    fn adopt_claims(&mut self, mut agent: Agent) -> Need<Agent> {
+        let counter = self.set.counter(&crate::limit::Scope::Agent(agent.id.clone()))?;
+        if usize::try_from(counter.active).unwrap_or(usize::MAX) <= agent.attempts.len() {
+            return Ok(agent);
+        }
+        let mut claims = self.set.claims_of(&agent.id);
+        claims.sort_by_key(|attempt| attempt.key);
+        for attempt in claims {
+            let task = self.set.task(attempt.key.task)?;
+            self.set.put_task(Task { lease_expires_at: None, ..(*task).clone() });
+            self.set.put_attempt(Attempt { registered: true, ..(*attempt).clone() });
+            agent.attempts.push(attempt.key);
+        }
+        Ok(agent)
     }
 
     pub(super) fn deregister(&mut self, id: &AgentId) -> Need<Reply> {
@@ -189,6 +209,7 @@ impl Turn<'_> {
         let agent = self.registered(&sync.agent)?;
         self.check_session(&agent, sync)?;
         let mut seen = (*agent).clone();
+        let repeats = sync.session.is_some() && sync.n.is_some() && sync.n == seen.last_n;
         let was_offline = seen.offline;
         seen.last_seen = self.now;
         seen.offline = false;
@@ -218,6 +239,7 @@ impl Turn<'_> {
                 strange: Vec::new(),
                 done,
                 heartbeat: true,
+                repeats: false,
             })));
         };
         self.supersede_waiter(&sync.agent);
@@ -251,6 +273,7 @@ impl Turn<'_> {
             strange,
             done,
             heartbeat: false,
+            repeats,
         })))
     }
 
@@ -297,13 +320,7 @@ impl Turn<'_> {
         if attempt.occupies {
             return Ok(Ok(key));
         }
-        Ok(Err(match attempt.outcome() {
-            Some(Outcome::Lost) => StopReason::Lost,
-            Some(Outcome::Released) => StopReason::Released,
-            Some(Outcome::Cancelled) => StopReason::Cancelled,
-            Some(Outcome::TimedOut) => StopReason::Timeout,
-            Some(Outcome::Completed | Outcome::Failed) | None => StopReason::Ended,
-        }))
+        Ok(Err(attempt.outcome().map_or(StopReason::Ended, StopReason::after)))
     }
 
     /// What the agent has and did not list: taken attempts are lost, ended ones are over at last.
@@ -332,10 +349,13 @@ impl Turn<'_> {
             return Ok(Some(Err(Rejection::new(Slug::AgentNotFound, gone))));
         };
         let (mut stop, new_stop) = self.stops(&agent, &sync.running, sync.heartbeat)?;
-        let news = new_stop || !sync.strange.is_empty() || !sync.done.is_empty();
+        let repeated_stop = sync.repeats && !stop.is_empty();
+        let news = new_stop || repeated_stop || self.is_news(&sync) || !sync.done.is_empty();
         stop.extend(sync.strange);
         let start = if sync.heartbeat { Vec::new() } else { self.offers(&agent, sync.max)? };
         if !news && start.is_empty() && !sync.wait.is_zero() {
+            // Of two syncs in one turn the later one waits.
+            self.supersede_waiter(&sync.agent);
             let waiter = Waiter { ticket, max: sync.max, running: sync.running.into() };
             self.set.waiters.put(sync.agent, Some(Arc::new(waiter)));
             return Ok(None);
@@ -348,6 +368,18 @@ impl Turn<'_> {
             });
         }
         Ok(Some(Ok(self.sync_answer(&agent, start, stop, done))))
+    }
+
+    /// Whether something that the agent runs and must not was not told in the answer before.
+    fn is_news(&mut self, sync: &PendingSync) -> bool {
+        let strange: Vec<(TaskId, u32)> =
+            sync.strange.iter().map(|stop| (stop.id.clone(), stop.attempt)).collect();
+        if strange.is_empty() {
+            self.set.told_strange.remove(&sync.agent);
+            return false;
+        }
+        let told = self.set.told_strange.insert(sync.agent.clone(), strange.clone()).unwrap_or_default();
+        sync.repeats || strange.iter().any(|stop| !told.contains(stop))
     }
 
     fn sync_answer(
@@ -380,7 +412,7 @@ impl Turn<'_> {
                     stop => stop,
                 }
             } else {
-                attempt.stop.or_else(|| attempt.outcome().map(|_| StopReason::Ended))
+                attempt.stop.or_else(|| attempt.outcome().map(StopReason::after))
             };
             let Some(reason) = reason else { continue };
             if !attempt.stop_told || attempt.stop != Some(reason) {
@@ -453,6 +485,14 @@ impl Turn<'_> {
     pub(super) fn wait_over(&mut self, id: &AgentId, ticket: Ticket) -> Need<Reply> {
         if matches!(self.set.waiters.get(id), Some(Some(waiter)) if waiter.ticket == ticket) {
             self.answer_waiter_now(id)?;
+        }
+        // The sync itself may be part of this very turn.
+        for (own, reply) in &mut self.replies {
+            if let Reply::Sync(sync) = reply
+                && *own == ticket
+            {
+                sync.wait = Span::ZERO;
+            }
         }
         Ok(Reply::Now(Ok(Answer::Done)))
     }

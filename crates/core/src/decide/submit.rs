@@ -125,7 +125,7 @@ impl Turn<'_> {
             has_result: false,
             refusal_told: false,
             usage: Arc::default(),
-            ready_since: self.now,
+            ready_since: new.not_before.map_or(self.now, |time| time.max(self.now)),
             updated_at: self.now,
             fanout: None,
         };

@@ -78,12 +78,19 @@ pub struct Fleet {
     ids: HashMap<Profile, ProfileId>,
     members: Vec<Members>,
     agents: HashMap<AgentId, Entry>,
-    serving: HashMap<ClassId, Vec<Serving>>,
+    serving: HashMap<ClassId, Served>,
     /// Models whose own limits permit nothing now.
     closed: HashSet<ModelName>,
     /// For each profile whether its only model is closed: tasks that name no model count for it.
     only_model_closed: Vec<bool>,
     online: usize,
+}
+
+/// A class that was asked for, and the profiles that serve it.
+#[derive(Debug)]
+struct Served {
+    demand: Demand,
+    profiles: Vec<Serving>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -159,10 +166,14 @@ impl Fleet {
             [only] => self.closed.contains(only),
             _ => false,
         });
+        for served in self.serving.values_mut() {
+            if profile.serves(&served.demand) {
+                let bonus = profile.bonus(&served.demand);
+                served.profiles.push(Serving { profile: id, bonus });
+            }
+        }
         self.profiles.push(profile);
         self.members.push(Members::default());
-        // What serves a class is worked out anew, the next time that the class is asked for.
-        self.serving.clear();
         id
     }
 
@@ -222,16 +233,15 @@ impl Fleet {
             .any(|(profile, members)| members.online > 0 && profile.is_capable(demand))
     }
 
-    /// The first agent that has what a task asks for and has room, whatever its limits say: who is refused.
+    /// An agent that has what a task asks for and has room, whatever its limits say.
     pub fn capable_with_room(&self, demand: &Demand) -> Option<&AgentId> {
         self.profiles
             .iter()
             .zip(&self.members)
             .filter(|(profile, _)| profile.is_capable(demand))
-            .flat_map(|(_, members)| {
-                members.refused.first().into_iter().chain(members.by_load.iter().map(|(_, id, _)| id).min())
+            .find_map(|(_, members)| {
+                members.refused.first().or_else(|| members.by_load.first().map(|(_, id, _)| id))
             })
-            .min()
     }
 
     /// Works out which profiles serve a class, unless that is known.
@@ -249,7 +259,7 @@ impl Fleet {
                 bonus: profile.bonus(&class.demand),
             })
             .collect();
-        self.serving.insert(class.id, serving);
+        self.serving.insert(class.id, Served { demand: class.demand.clone(), profiles: serving });
     }
 
     /// Forgets a class that is no longer asked for.
@@ -264,7 +274,7 @@ impl Fleet {
         ask: Ask<'_>,
         admits: &mut dyn FnMut(&AgentId) -> bool,
     ) -> Option<AgentId> {
-        let serving = self.serving.get(&class)?;
+        let serving = &self.serving.get(&class)?.profiles;
         if let Some(model) = &ask.demand.model
             && self.closed.contains(model)
         {

@@ -153,8 +153,8 @@ pub struct WorkingSet {
     class_ids: HashMap<Demand, ClassId>,
     pub(crate) queues: Queues,
     fleet: Fleet,
-    stale_agents: Vec<AgentId>,
-    stale_models: Vec<ModelName>,
+    stale_agents: BTreeSet<AgentId>,
+    stale_models: BTreeSet<ModelName>,
     newest: TaskKey,
     pub(crate) newest_before_turn: TaskKey,
     due: Option<(Timestamp, Due)>,
@@ -173,6 +173,8 @@ pub struct WorkingSet {
     pub(crate) opened: Vec<Opened>,
     /// Attempts that keep a place or locks after their end because a claim's lease still runs.
     pub(crate) lingering: BTreeSet<(Timestamp, AttemptKey)>,
+    /// Those that this turn has dealt with.
+    pub(crate) lingering_seen: Vec<(Timestamp, AttemptKey)>,
     pub(crate) timers: Timers,
     pub(crate) popped: Vec<AgentId>,
     pub(crate) watched_since: Timestamp,
@@ -185,6 +187,18 @@ pub struct WorkingSet {
     pub(crate) wake_before_turn: Timestamp,
     /// Repositories that cool down, and until when.
     pub(crate) cooldowns: BTreeSet<(Timestamp, Scope)>,
+    /// Those that this turn has dealt with.
+    pub(crate) cooldowns_seen: Vec<(Timestamp, Scope)>,
+    /// What agents were told to stop that is not theirs: telling it again is no news.
+    pub(crate) told_strange: HashMap<AgentId, Vec<(TaskId, u32)>>,
+    /// Where the search of a queue goes on whose front is too large for what is left.
+    /// Queues that a turn did not get to: the next one goes on with them at once.
+    pub(crate) unfinished: BTreeSet<crate::task::Queue>,
+    /// Those that this turn leaves.
+    pub(crate) unfinished_next: Option<BTreeSet<crate::task::Queue>>,
+    /// When free locks that tasks wait for were last offered again.
+    pub(crate) locks_swept: Timestamp,
+    pub(crate) cursors: BTreeMap<crate::task::Queue, crate::task::DispatchOrder>,
     /// Queues that wait for something that was free when it was last looked at: they want an agent.
     pub(crate) open_gated: BTreeSet<crate::task::Queue>,
     /// Those of them that this turn found closed.
@@ -209,7 +223,6 @@ impl Default for TaskKey {
 }
 
 const LAST_KEY: TaskKey = TaskKey(i64::MAX);
-const FIRST_ATTEMPT: AttemptKey = AttemptKey { task: TaskKey(0), number: 0 };
 
 impl WorkingSet {
     /// An empty set. A complete one must be given all agents, policies, counters, classes, live attempts, locks
@@ -250,7 +263,7 @@ impl WorkingSet {
             self.classes.insert(class.id, class);
         }
         for agent in rows.agents {
-            self.stale_agents.push(agent.id.clone());
+            self.stale_agents.insert(agent.id.clone());
             self.agents.absorb(agent.id.clone(), Some(agent));
         }
         for attempt in rows.attempts {
@@ -366,8 +379,12 @@ impl WorkingSet {
 
     fn note_scope(&mut self, scope: &Scope) {
         match scope {
-            Scope::Agent(id) => self.stale_agents.push(id.clone()),
-            Scope::Model(model) => self.stale_models.push(model.clone()),
+            Scope::Agent(id) => {
+                self.stale_agents.insert(id.clone());
+            }
+            Scope::Model(model) => {
+                self.stale_models.insert(model.clone());
+            }
             Scope::Fleet | Scope::Project(_) | Scope::Repo(_) => {}
         }
     }
@@ -413,9 +430,9 @@ impl WorkingSet {
     /// What the census brought stays, whatever the first turn needs of it.
     fn settle_census(&mut self) {
         self.recent_ids.clear();
-        self.tasks.settle(|_, _| true);
-        self.attempts.settle(|_, _| true);
-        self.accounts.settle(|_, _| true);
+        self.tasks.settle(|_, _| true, |_, _| {});
+        self.attempts.settle(|_, _| true, |_, _| {});
+        self.accounts.settle(|_, _| true, |_, _| {});
     }
 
     /// Takes over who waits, from a set that is given up.
@@ -694,13 +711,17 @@ impl WorkingSet {
 
     pub(crate) fn put_agent(&mut self, agent: Agent) -> Arc<Agent> {
         let agent = Arc::new(agent);
-        self.stale_agents.push(agent.id.clone());
+        // Most calls of an agent only say that it is there: the index need not hear of them.
+        let known = self.agents.get(&agent.id).flatten();
+        if !known.is_some_and(|known| known.routes_like(&agent)) {
+            self.stale_agents.insert(agent.id.clone());
+        }
         self.agents.put(agent.id.clone(), Some(Arc::clone(&agent)));
         agent
     }
 
     pub(crate) fn remove_agent(&mut self, id: &AgentId) {
-        self.stale_agents.push(id.clone());
+        self.stale_agents.insert(id.clone());
         self.agents.put(id.clone(), None);
     }
 
@@ -774,31 +795,73 @@ impl WorkingSet {
         self.events.push(NewEvent { kind, task, agent: agent.cloned(), at, payload });
     }
 
+    /// The earliest time at which a task that this turn changed wakes.
+    pub(crate) fn changed_wake(&self) -> Timestamp {
+        let wakes = self.tasks.changes().filter_map(|change| change.now?.wakes_at());
+        wakes.min().unwrap_or(Timestamp::NEVER)
+    }
+
+    /// Live attempts of an agent that was not registered when they started. Only where the set is complete.
+    pub(crate) fn claims_of(&self, id: &AgentId) -> Vec<Arc<Attempt>> {
+        let claim = |attempt: &&Arc<Attempt>| {
+            attempt.agent == *id && attempt.is_live() && !attempt.registered && !attempt.external
+        };
+        self.attempts.rows().map(|(_, attempt)| attempt).filter(claim).cloned().collect()
+    }
+
     /// Bodies of tasks that were made in this turn.
     pub(crate) fn body(&self, key: TaskKey) -> Option<Arc<Body>> {
         self.bodies.iter().rev().find(|(own, _)| *own == key).map(|(_, body)| Arc::clone(body))
+    }
+
+    /// The best agent for a task among those whose own limits permit what it asks for.
+    pub(crate) fn route(
+        &mut self,
+        class: &Class,
+        ask: crate::router::Ask<'_>,
+        needs: Ask,
+        refused: &HashSet<AgentId>,
+        now: Timestamp,
+    ) -> Need<Option<AgentId>> {
+        self.fleet(now)?.prepare(class);
+        let Self { fleet, policies, counters, settings, .. } = self;
+        let modest = needs == Ask::default();
+        let mut admits = |id: &AgentId| {
+            if refused.contains(id) {
+                return false;
+            }
+            if modest {
+                return true;
+            }
+            let scope = Scope::Agent(id.clone());
+            let policy = policies.get(&scope).flatten().unwrap_or(&settings.default_allowance);
+            let counter = counters.get(&scope).flatten();
+            policy.limits.is_empty()
+                || counter.is_none_or(|counter| policy.permits(&scope, counter, needs, now).is_ok())
+        };
+        Ok(fleet.route_class(class.id, ask, &mut admits))
     }
 
     // ---- the fleet's index ---------------------------------------------------------------------------------------
 
     /// The fleet, brought up to date.
     pub(crate) fn fleet(&mut self, now: Timestamp) -> Need<&mut Fleet> {
-        while let Some(model) = self.stale_models.pop() {
+        while let Some(model) = self.stale_models.pop_first() {
             let scope = Scope::Model(model.clone());
             let (policy, counter) = (self.policy(&scope), self.counter(&scope));
             let (Ok(policy), Ok(counter)) = (policy, counter) else {
-                self.stale_models.push(model);
+                self.stale_models.insert(model);
                 return Err(Halt::Missing);
             };
             let closed = policy.permits(&scope, &counter, Ask::default(), now).is_err();
             self.fleet.set_closed(&model, closed);
         }
-        while let Some(id) = self.stale_agents.pop() {
+        while let Some(id) = self.stale_agents.pop_first() {
             match self.candidate(&id, now) {
                 Ok(Some(candidate)) => self.fleet.put(candidate),
                 Ok(None) => self.fleet.remove(&id),
                 Err(halt) => {
-                    self.stale_agents.push(id);
+                    self.stale_agents.insert(id);
                     return Err(halt);
                 }
             }
@@ -888,10 +951,16 @@ impl WorkingSet {
         });
         self.attempts.rewind(mark.attempts, |_, _, _| {});
         self.accounts.rewind(mark.accounts, |_, _, _| {});
-        self.agents.rewind(mark.agents, |id, _, _| stale_agents.push(id.clone()));
+        self.agents.rewind(mark.agents, |id, _, _| {
+            stale_agents.insert(id.clone());
+        });
         let mut note = |scope: &Scope| match scope {
-            Scope::Agent(id) => stale_agents.push(id.clone()),
-            Scope::Model(model) => stale_models.push(model.clone()),
+            Scope::Agent(id) => {
+                stale_agents.insert(id.clone());
+            }
+            Scope::Model(model) => {
+                stale_models.insert(model.clone());
+            }
             Scope::Fleet | Scope::Project(_) | Scope::Repo(_) => {}
         };
         self.policies.rewind(mark.policies, |scope, _, _| note(scope));
@@ -941,6 +1010,9 @@ impl WorkingSet {
             opened: 0,
         });
         self.forget_before = None;
+        self.lingering_seen.clear();
+        self.cooldowns_seen.clear();
+        self.unfinished_next = None;
         // Nothing of this turn was stored: its keys are free again, so that deciding again asks for the same rows.
         self.newest = self.newest_before_turn;
         self.open_gated.extend(std::mem::take(&mut self.shut_gated));
@@ -989,34 +1061,54 @@ impl WorkingSet {
 
     /// Ends the turn: what it did is stored. Keeps in memory what later turns are likely to need.
     pub fn settle(&mut self) {
-        let Self { queues, tasks, .. } = self;
+        let Self { queues, tasks, ids, open_gated, cursors, attempts, accounts, .. } = self;
         let mut cut = Vec::new();
-        queues.settle(|order| cut.push(order.key));
-        tasks.settle(|_, task| task.status == crate::task::Status::InProgress || queues.holds(task));
+        for queue in queues.settle(|order| cut.push(order.key)) {
+            open_gated.remove(&queue);
+            cursors.remove(&queue);
+        }
+        let mut forget = |task: &Task| {
+            ids.remove(&task.id);
+        };
+        let keep = |task: &Task| task.status == crate::task::Status::InProgress || queues.holds(task);
+        tasks.settle(|_, task| keep(task), |_, task| forget(task));
         for key in cut {
-            tasks.evict(&key);
+            if let Some(task) = tasks.evict(&key) {
+                forget(&task);
+            }
         }
         for id in std::mem::take(&mut self.recent_ids) {
-            let keep = matches!(self.ids.get(&id), Some(Some(key)) if matches!(self.tasks.get(key), Some(Some(_))));
-            if !keep {
+            if self.ids.get(&id) == Some(&None) {
                 self.ids.remove(&id);
             }
         }
-        self.attempts.settle(|_, attempt| attempt.is_live() || attempt.occupies);
-        let attempts = &self.attempts;
-        self.accounts.settle(|key, _| matches!(attempts.get(key), Some(Some(attempt)) if attempt.is_live()));
-        self.agents.settle(|_, _| true);
-        self.policies.settle(|_, _| true);
-        self.counters.settle(|_, _| true);
-        self.locks.settle(|_, _| true);
-        self.edges.settle(|_, _| false);
+        let mut ended = Vec::new();
+        attempts.settle(|_, attempt| attempt.is_live() || attempt.occupies, |key, _| ended.push(*key));
+        for key in ended {
+            accounts.evict(&key);
+        }
+        accounts.settle(
+            |key, _| matches!(attempts.get(key), Some(Some(attempt)) if attempt.is_live()),
+            |_, _| {},
+        );
+        self.agents.settle(|_, _| true, |_, _| {});
+        self.policies.settle(|_, _| true, |_, _| {});
+        self.counters.settle(|_, _| true, |_, _| {});
+        self.locks.settle(|_, _| true, |_, _| {});
+        self.edges.settle(|_, _| false, |_, _| {});
         self.edge_lists.clear();
-        self.idempotency.settle(|_, _| false);
-        self.jobs.settle(|_, _| false);
-        self.waiters.settle(|_, _| true);
-        self.lingering = self.lingering.split_off(&(self.last_now + Span::from_micros(1), FIRST_ATTEMPT));
-        let now = self.last_now;
-        self.cooldowns.retain(|(until, _)| *until > now);
+        self.idempotency.settle(|_, _| false, |_, _| {});
+        self.jobs.settle(|_, _| false, |_, _| {});
+        self.waiters.settle(|_, _| true, |_, _| {});
+        if let Some(unfinished) = self.unfinished_next.take() {
+            self.unfinished = unfinished;
+        }
+        for seen in std::mem::take(&mut self.lingering_seen) {
+            self.lingering.remove(&seen);
+        }
+        for seen in std::mem::take(&mut self.cooldowns_seen) {
+            self.cooldowns.remove(&seen);
+        }
         self.shut_gated.clear();
         if std::mem::take(&mut self.hour_looked_at) {
             self.new_hour = false;
@@ -1037,8 +1129,9 @@ impl WorkingSet {
     /// since when the server watches. For servers that share a store.
     #[must_use]
     pub fn successor(mut self) -> Self {
-        self.waiters.settle(|_, _| true);
+        self.waiters.settle(|_, _| true, |_, _| {});
         Self {
+            told_strange: self.told_strange,
             waiters: self.waiters,
             classes: self.classes,
             class_ids: self.class_ids,
@@ -1050,12 +1143,17 @@ impl WorkingSet {
             lane: self.lane,
             new_hour: self.new_hour,
             open_gated: self.open_gated,
+            cursors: self.cursors,
+            locks_swept: self.locks_swept,
             ..Self::new(self.settings, false)
         }
     }
 
     /// The earliest time at which the passing of time alone changes something.
     pub fn next_deadline(&self, now: Timestamp) -> Timestamp {
+        if self.new_hour || !self.unfinished.is_empty() {
+            return now;
+        }
         let hour = now.hour() + Span::HOUR;
         let lingering = self.lingering.first().map_or(Timestamp::NEVER, |(until, _)| *until);
         let cooled = self.cooldowns.first().map_or(Timestamp::NEVER, |(until, _)| *until);

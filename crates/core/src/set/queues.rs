@@ -290,13 +290,16 @@ impl Queues {
             .unwrap_or(false)
     }
 
-    /// Ends a turn: cuts windows that have grown too long, telling what was cut; drops queues that ran empty.
-    pub fn settle(&mut self, mut cut: impl FnMut(DispatchOrder)) {
+    /// Ends a turn: cuts windows that have grown too long, telling what was cut; drops queues that ran empty, and
+    /// gives those.
+    pub fn settle(&mut self, mut cut: impl FnMut(DispatchOrder)) -> Vec<Queue> {
+        let mut dropped = Vec::new();
         for queue in std::mem::take(&mut self.grown) {
             let Some(counted) = self.queues.get_mut(&queue) else { continue };
             if counted.len == 0 {
                 if self.complete {
                     self.queues.remove(&queue);
+                    dropped.push(queue.clone());
                     if let Some(gate) = &queue.gate
                         && let Some(classes) = self.by_gate.get_mut(gate)
                     {
@@ -321,5 +324,6 @@ impl Queues {
                 }
             }
         }
+        dropped
     }
 }

@@ -42,8 +42,8 @@ pub struct Wanted {
     pub scopes: BTreeSet<Scope>,
     /// Locks.
     pub locks: BTreeSet<LockName>,
-    /// The first parked tasks that want these locks.
-    pub wanters: BTreeSet<LockName>,
+    /// The next parked tasks that want these locks, behind the given one.
+    pub wanters: BTreeMap<LockName, Option<DispatchOrder>>,
     /// Classes for these demands; the store makes those that are new.
     pub demands: Vec<Demand>,
     /// Classes by number.

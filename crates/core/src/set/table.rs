@@ -113,28 +113,25 @@ impl<K: Clone + Eq + Hash, V> Table<K, V> {
         self.log.is_empty()
     }
 
-    /// Ends the turn: what it did is stored. Of the rows that were used, only those stay that `keep` asks for.
-    pub fn settle(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
-        for Undo { key, .. } in std::mem::take(&mut self.log) {
-            if let Some(slot) = self.slots.get_mut(&key) {
-                slot.touched = false;
-                if !slot.row.as_ref().is_some_and(|row| keep(&key, row)) {
-                    self.slots.remove(&key);
-                }
+    /// Ends the turn: what it did is stored. Of the rows that were used, only those stay that `keep` asks for; the
+    /// others are told as they go.
+    pub fn settle(&mut self, mut keep: impl FnMut(&K, &V) -> bool, mut gone: impl FnMut(&K, &V)) {
+        let touched = std::mem::take(&mut self.log).into_iter().map(|undo| undo.key);
+        for key in touched.chain(std::mem::take(&mut self.absorbed)) {
+            let Some(slot) = self.slots.get_mut(&key) else { continue };
+            slot.touched = false;
+            if slot.row.as_ref().is_some_and(|row| keep(&key, row)) {
+                continue;
             }
-        }
-        for key in std::mem::take(&mut self.absorbed) {
-            if let Some(slot) = self.slots.get(&key)
-                && !slot.row.as_ref().is_some_and(|row| keep(&key, row))
-            {
-                self.slots.remove(&key);
+            if let Some(row) = self.slots.remove(&key).and_then(|slot| slot.row) {
+                gone(&key, &row);
             }
         }
     }
 
     /// Forgets a row that nothing needs any more.
-    pub fn evict(&mut self, key: &K) {
-        self.slots.remove(key);
+    pub fn evict(&mut self, key: &K) -> Option<Arc<V>> {
+        self.slots.remove(key)?.row
     }
 
     /// How many rows are held in memory.
@@ -170,7 +167,7 @@ mod tests {
         table.rewind(0, |_, _, _| {});
         assert_eq!(table.get(&1).unwrap().map(|row| **row), Some("one"));
         assert!(table.is_clean());
-        table.settle(|_, _| false);
+        table.settle(|_, _| false, |_, _| {});
         assert!(table.is_empty());
     }
 }

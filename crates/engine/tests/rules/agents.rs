@@ -25,9 +25,9 @@ fn a_silent_agent_is_reaped_after_a_ttl_and_its_attempts_run_elsewhere() {
     fleet.join(agent("b"));
     fleet.sync(heartbeat("a"));
     fleet.silence("a");
-    fleet.advance(seconds(60) - Span::from_micros(1));
+    fleet.advance(short_of(seconds(60)));
     assert_eq!((fleet.doing("a"), fleet.status("x")), ("busy", InProgress));
-    fleet.advance(Span::from_micros(1));
+    fleet.advance(A_MOMENT);
     assert_eq!(fleet.doing("a"), "offline");
     assert_eq!(fleet.stored("x").details.fail_reason.as_deref(), Some("agent lost"));
     fleet.advance(seconds(6));
@@ -169,9 +169,9 @@ fn three_fast_failures_of_different_tasks_quarantine_an_agent() {
     assert_eq!((fleet.doing("a"), fleet.status("x")), ("quarantined", Pending));
     assert_eq!(fleet.claim("x", "a").unwrap_err().slug, Slug::AgentQuarantined);
     fleet.restart();
-    fleet.advance(seconds(60) - Span::from_micros(1));
+    fleet.advance(short_of(seconds(60)));
     assert_eq!(fleet.doing("a"), "quarantined");
-    fleet.advance(Span::from_micros(1));
+    fleet.advance(A_MOMENT);
     assert_eq!(fleet.holder("x").as_deref(), Some("a"));
 }
 
@@ -185,9 +185,9 @@ fn a_quarantine_doubles_up_to_half_an_hour_until_a_success() {
             fail_tasks(&mut fleet, [id.as_str()], seconds(1));
         }
         assert_eq!(fleet.doing("a"), "quarantined");
-        fleet.advance(minutes(length) - Span::from_micros(1));
+        fleet.advance(short_of(minutes(length)));
         assert_eq!(fleet.doing("a"), "quarantined", "for {length} minutes");
-        fleet.advance(Span::from_micros(1));
+        fleet.advance(A_MOMENT);
         assert_eq!(fleet.doing("a"), "available", "after {length} minutes");
     }
     fleet.submit(task("good")).unwrap();
@@ -268,9 +268,9 @@ fn a_rate_limit_is_no_failure_and_pauses_the_agent() {
     assert_eq!((task.status, task.retry_count, fleet.agent("a").paused_until), (Pending, 0, Some(until)));
     assert_eq!(fleet.claim("x", "a").unwrap_err().slug, Slug::AgentPaused);
     fleet.restart();
-    fleet.advance(minutes(10) - Span::from_micros(1));
+    fleet.advance(short_of(minutes(10)));
     assert_eq!(fleet.status("x"), Pending);
-    fleet.advance(Span::from_micros(1));
+    fleet.advance(A_MOMENT);
     assert_eq!((fleet.holder("x").as_deref(), fleet.agent("a").paused_until), (Some("a"), None));
 }
 

@@ -37,9 +37,9 @@ fn the_slot_of_a_job_ends_by_itself() {
         fleet.allow("a", allowance);
         fleet.report(spent("a", "job", 0, 0).event(JobStarted)).unwrap();
         fleet.restart();
-        fleet.advance(span - Span::from_micros(1));
+        fleet.advance(short_of(span));
         assert_eq!(fleet.counter("agent:a").active, 1);
-        fleet.advance(Span::from_micros(1));
+        fleet.advance(A_MOMENT);
         assert_eq!(fleet.counter("agent:a").active, 0, "after {span}");
     }
 }

@@ -2,7 +2,6 @@
 
 use adjutant_core::rejection::Slug;
 use adjutant_core::task::{Produces, Status};
-use adjutant_core::time::Span;
 
 use crate::harness::*;
 
@@ -146,7 +145,7 @@ fn tokens_of_a_refused_stale_completion_are_booked_whoever_calls() {
 fn late_usage_is_booked_for_a_day() {
     let mut fleet = lost(task("x").retries(1));
     fleet.report(spent("a", "x", 5, 0).attempt(1)).unwrap();
-    fleet.advance(Span::DAY - minutes(2));
+    fleet.advance(minutes(24 * 60 - 2));
     fleet.report(spent("a", "x", 6, 0).attempt(1)).unwrap();
     fleet.advance(minutes(3));
     assert_eq!(fleet.report(spent("a", "x", 7, 0).attempt(1)).unwrap_err().slug, Slug::StaleAttempt);

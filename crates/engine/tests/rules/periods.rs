@@ -27,9 +27,9 @@ fn midnight_wakes_what_waits_for_the_day() {
         fleet.complete(done("x").tokens(10, 0)).unwrap();
         fleet.submit(draft("y")).unwrap();
         fleet.restart();
-        fleet.advance_to(fleet.midnight() - Span::from_micros(1));
+        fleet.advance_to(fleet.midnight() - A_MOMENT);
         assert_eq!(fleet.status("y"), Pending, "{name}");
-        fleet.advance(Span::from_micros(1));
+        fleet.advance(A_MOMENT);
         assert_eq!(fleet.status("y"), InProgress, "{name}");
     }
 }

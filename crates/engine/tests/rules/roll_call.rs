@@ -4,7 +4,6 @@ use adjutant_core::attempt::StopReason;
 use adjutant_core::command::Command;
 use adjutant_core::rejection::Slug;
 use adjutant_core::task::Status;
-use adjutant_core::time::Span;
 
 use crate::harness::*;
 
@@ -165,14 +164,14 @@ fn a_stop_that_was_told_is_repeated_but_ends_no_wait() {
 
 #[test]
 fn a_told_stop_of_an_attempt_that_is_over_ends_no_wait() {
-    let mut fleet = busy();
+    let mut fleet = crew();
+    fleet.submit(task("x").retries(1)).unwrap();
+    fleet.take("a");
     fleet.silence("a");
     fleet.advance(minutes(2));
-    let first = fleet.sync(roll("a").running([("x", 1)]).max(0).wait(20));
+    let first = fleet.sync(roll("a").running([("x", 1)]).wait(20));
     assert_eq!(stops(&first), [("x".into(), 1, StopReason::Lost)]);
     // Its child takes a while to end; meanwhile the agent must not spin.
-    fleet.drain("a");
-    fleet.sync(roll("a").running([("x", 1)]));
     let wait = fleet.wait(roll("a").running([("x", 1)]));
     fleet.wait_over("a", wait);
     assert_eq!(fleet.heard(wait).unwrap().stop.len(), 1);
@@ -224,9 +223,9 @@ fn a_deregistered_agents_waiting_sync_is_answered() {
 fn an_offer_that_was_in_no_answer_is_released_after_half_a_minute() {
     let mut fleet = crew();
     fleet.submit(task("x")).unwrap();
-    fleet.advance(seconds(30) - Span::from_micros(1));
+    fleet.advance(short_of(seconds(30)));
     assert_eq!(fleet.status("x"), InProgress);
-    fleet.advance(Span::from_micros(1));
+    fleet.advance(A_MOMENT);
     let task = fleet.stored("x").task;
     assert_eq!((task.status, task.retry_count, task.attempt), (Pending, 0, 1));
     assert_eq!(fleet.jobs("agent:a"), 1, "the job stays counted");
@@ -251,9 +250,9 @@ fn an_offer_that_was_answered_and_never_taken_is_lost_after_a_ttl() {
     let mut fleet = crew();
     fleet.submit(task("x")).unwrap();
     fleet.sync(roll("a"));
-    fleet.advance(seconds(60) - Span::from_micros(1));
+    fleet.advance(short_of(seconds(60)));
     assert_eq!(fleet.status("x"), InProgress);
-    fleet.advance(Span::from_micros(1));
+    fleet.advance(A_MOMENT);
     let task = fleet.stored("x").task;
     assert_eq!((task.status, task.retry_count), (Pending, 1));
 }

@@ -182,7 +182,7 @@ fn a_model_that_was_not_asked_for_is_checked_with_its_first_report() {
         ("allowlist", true, |f| {
             f.allow("a", Allowance { model_allowlist: vec!["m".into()], ..Allowance::default() });
         }),
-        ("rate", true, |f| f.limit("model:other", [jobs(hourly(), 0)])),
+        ("rate", true, |f| f.exhaust("model:other")),
         ("tokens", true, |f| f.limit("model:other", [tokens(daily(), 10)])),
     ];
     for (name, stopped, prepare) in table {

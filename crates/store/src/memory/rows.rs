@@ -342,8 +342,9 @@ impl Load<'_> {
         for (queue, after) in &wanted.windows {
             self.window(queue, *after)?;
         }
-        for lock in &wanted.wanters {
+        for (lock, after) in &wanted.wanters {
             let mut orders = self.shared.world.wanters(lock);
+            orders.retain(|order| after.is_none_or(|after| *order > after));
             let complete = orders.len() <= WINDOW_STRETCH;
             orders.truncate(WINDOW_STRETCH);
             self.rows.wanters.push((lock.clone(), orders, complete));

@@ -461,7 +461,7 @@ fn read_tallies(bytes: &[u8]) -> Option<[Tally; 3]> {
             cost: Money::from_nanos(numbers[3]),
             pull_requests: u64::try_from(numbers[4]).ok()?,
             issues: u64::try_from(numbers[5]).ok()?,
-            told: u8::try_from(numbers[6]).ok()?,
+            told: u16::try_from(numbers[6]).ok()?,
         })
     };
     Some([tally(&numbers[..TALLY])?, tally(&numbers[TALLY..2 * TALLY])?, tally(&numbers[2 * TALLY..])?])

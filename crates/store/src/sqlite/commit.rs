@@ -228,7 +228,7 @@ fn attempt(db: &Connection, change: &Change<adjutant_core::attempt::AttemptKey, 
     if change.before.is_some() {
         db.prepare_cached(
             "UPDATE attempt SET state = ?3, occupies = ?4, ended_at = ?5, hold_tokens = ?6, hold_cost = ?7, \
-             used = ?8, stop = ?9, lingers_until = ?10 WHERE task = ?1 AND number = ?2",
+             used = ?8, stop = ?9, lingers_until = ?10, registered = ?11 WHERE task = ?1 AND number = ?2",
         )?
         .execute(params![
             key.task.0,
@@ -241,6 +241,7 @@ fn attempt(db: &Connection, change: &Change<adjutant_core::attempt::AttemptKey, 
             list(&now.usage),
             stop(now.stop),
             micros(now.lingers_until),
+            now.registered,
         ])?;
         return Ok(());
     }

@@ -148,10 +148,14 @@ fn windows(
         }
         rows.windows.push((queue.clone(), orders, complete));
     }
-    for lock in &wanted.wanters {
+    for (lock, after) in &wanted.wanters {
+        let (priority, key) = after.map_or((-1, 0), |after| (i64::from(after.priority.rank()), after.key.0));
         let mut orders = db
-            .prepare_cached("SELECT priority, task FROM want WHERE lock = ?1 ORDER BY priority, task LIMIT ?2")?
-            .query_map(params![lock.as_str(), int(WINDOW_STRETCH as u64 + 1)], read_order)?
+            .prepare_cached(
+                "SELECT priority, task FROM want WHERE lock = ?1 AND (priority, task) > (?2, ?3) \
+                 ORDER BY priority, task LIMIT ?4",
+            )?
+            .query_map(params![lock.as_str(), priority, key, int(WINDOW_STRETCH as u64 + 1)], read_order)?
             .collect::<Result<Vec<_>>>()?;
         let complete = orders.len() <= WINDOW_STRETCH;
         orders.truncate(WINDOW_STRETCH);

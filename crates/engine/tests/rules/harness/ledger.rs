@@ -155,10 +155,10 @@ impl Fleet {
             return;
         }
         let mut query = rows.prepare("SELECT id, max_load FROM agent WHERE max_load > 0").unwrap();
-        let agents = query.query_map((), |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let agents = query.query_map((), |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?))).unwrap();
         for (id, max) in agents.map(Result::unwrap) {
-            let (id, max): (String, u64) = (id, max);
-            let load = attempts.iter().filter(|attempt| attempt.occupies && attempt.agent == id).count() as u64;
+            let load = attempts.iter().filter(|attempt| attempt.occupies && attempt.agent == id).count();
+            let max = usize::try_from(max).unwrap();
             assert!(load <= max, "I2: agent {id} has {load} of {max}");
         }
     }

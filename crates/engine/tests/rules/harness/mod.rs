@@ -15,7 +15,7 @@ use adjutant_core::agent::Agent;
 use adjutant_core::attempt::StopReason;
 use adjutant_core::command::{
     Answer, CheckAnswer, Command, Explanation, IdempotencyKey, PolicyChange, Request, SyncAnswer, TaskView, Ticket,
-    Waiting,
+    UsageEvent, Waiting,
 };
 use adjutant_core::counter::Counter;
 use adjutant_core::decide::Verdict;
@@ -102,9 +102,10 @@ impl Fleet {
     pub(crate) fn advance(&mut self, span: Span) {
         let until = self.now + span;
         while self.now < until {
-            let deadline = self.turns().next_deadline(self.now);
-            let next = deadline.min(self.now + self.settings.agent_ttl.part(8)).min(self.last_beat + HEARTBEAT);
-            self.now = next.max(self.now + Span::from_micros(1)).min(until);
+            let now = self.now;
+            let deadline = self.turns().next_deadline(now);
+            let next = deadline.min(now + self.settings.agent_ttl.part(8)).min(self.last_beat + HEARTBEAT);
+            self.now = next.max(now + A_MOMENT).min(until);
             if self.now.since(self.last_beat) >= HEARTBEAT {
                 self.beat();
             }
@@ -177,10 +178,6 @@ impl Fleet {
 
     pub(crate) fn call(&mut self, command: Command) -> Verdict {
         self.ask(Actor::admin(), command, None).expect("an answer at once")
-    }
-
-    pub(crate) fn call_as(&mut self, actor: Actor, command: Command) -> Verdict {
-        self.ask(actor, command, None).expect("an answer at once")
     }
 
     /// Under an idempotency key; `body` stands for the digest of the request.
@@ -412,6 +409,28 @@ impl Fleet {
 
     pub(crate) fn limit<const N: usize>(&mut self, scope: &str, limits: [Limit; N]) {
         self.policy(scope, PolicyChange::Limits(limits.to_vec()));
+    }
+
+    /// Lets somebody use up all jobs of a scope, so that its limit refuses whatever comes.
+    pub(crate) fn exhaust(&mut self, scope: &str) {
+        let stranger = scope.strip_prefix("agent:").unwrap_or("stranger").to_owned();
+        self.tickets += 1;
+        let id = format!("exhausts-{}", self.tickets);
+        let draft = match scope.parse::<Scope>().unwrap() {
+            Scope::Agent(_) => {
+                self.report(spent(&stranger, &id, 0, 0).event(UsageEvent::JobStarted)).unwrap();
+                self.report(spent(&stranger, &id, 0, 0).event(UsageEvent::JobCompleted)).unwrap();
+                return self.limit(scope, [jobs(daily(), 1)]);
+            }
+            Scope::Fleet => task(&id),
+            Scope::Project(project) => task(&id).project(project.as_str()),
+            Scope::Repo(repo) => task(&id).repo(repo.as_str()),
+            Scope::Model(model) => task(&id).model(model.as_str()),
+        };
+        self.submit(draft.labels(["what nobody has"])).unwrap();
+        self.claim(&id, &stranger).unwrap();
+        self.finish(&id);
+        self.limit(scope, [jobs(daily(), 1)]);
     }
 
     pub(crate) fn allow(&mut self, agent: &str, allowance: Allowance) {

@@ -411,10 +411,6 @@ pub(crate) fn concurrent(limit: Limit, bound: u64) -> Limit {
     Limit { concurrent: Some(bound), ..limit }
 }
 
-pub(crate) fn cost(limit: Limit, cents: f64) -> Limit {
-    Limit { cost: Some(Money::from_cents(cents).unwrap()), ..limit }
-}
-
 pub(crate) fn pull_requests(limit: Limit, bound: u64) -> Limit {
     Limit { pull_requests: Some(bound), ..limit }
 }
@@ -426,4 +422,12 @@ pub(crate) fn seconds(seconds: u32) -> Span {
 
 pub(crate) fn minutes(minutes: u32) -> Span {
     Span::from_secs(60 * minutes)
+}
+
+/// The smallest step of the clock.
+pub(crate) const A_MOMENT: Span = Span::from_micros(1);
+
+/// A moment less than a span.
+pub(crate) fn short_of(span: Span) -> Span {
+    Span::from_micros(span.as_micros() - 1)
 }
