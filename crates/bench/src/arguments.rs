@@ -106,7 +106,10 @@ mod tests {
     fn everything_is_measured_when_nothing_is_named() {
         assert_eq!(parse("").unwrap().unwrap().measures, Measure::ALL);
         let some = parse("submit --seconds 3 --json").unwrap().unwrap();
-        assert_eq!((some.measures, some.length.as_secs(), some.json), (vec![Measure::Submit], 3, true));
+        assert_eq!(
+            (some.measures, some.length.as_secs(), some.json),
+            (vec![Measure::Submit], 3, true)
+        );
         assert!(parse("submit --help").unwrap().is_none());
     }
 

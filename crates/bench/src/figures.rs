@@ -12,7 +12,10 @@ pub(crate) struct Figures {
 
 impl Figures {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, all: Map::new() }
+        Self {
+            json,
+            all: Map::new(),
+        }
     }
 
     /// Takes a figure and prints it, unless all of them are to be printed as JSON.
@@ -47,7 +50,8 @@ pub(crate) struct Times {
 
 impl Times {
     pub(crate) fn push(&mut self, time: Duration) {
-        self.nanos.push(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.nanos
+            .push(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     }
 
     pub(crate) fn append(&mut self, mut other: Self) {

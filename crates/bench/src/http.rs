@@ -29,7 +29,12 @@ impl Connection {
         let common = format!(
             " HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
         );
-        Ok(Self { stream, common: common.into(), written: Vec::new(), read: Vec::new() })
+        Ok(Self {
+            stream,
+            common: common.into(),
+            written: Vec::new(),
+            read: Vec::new(),
+        })
     }
 
     /// Sends a request and waits for its answer, which must be a success.
@@ -41,7 +46,12 @@ impl Connection {
     /// Sends a request.
     pub(crate) async fn send(&mut self, path: &str, body: &[u8]) -> io::Result<()> {
         self.written.clear();
-        write!(self.written, "POST {path}{}Content-Length: {}\r\n\r\n", self.common, body.len())?;
+        write!(
+            self.written,
+            "POST {path}{}Content-Length: {}\r\n\r\n",
+            self.common,
+            body.len()
+        )?;
         self.written.extend_from_slice(body);
         self.stream.write_all(&self.written).await?;
         self.written.shrink_to(KEPT_BYTES);
@@ -64,7 +74,9 @@ impl Connection {
             let answer = String::from_utf8_lossy(&self.read);
             let status = answer.lines().next().unwrap_or_default();
             let body = answer.get(head..).unwrap_or_default();
-            return Err(io::Error::other(format!("POST {path} was answered with {status}: {body}")));
+            return Err(io::Error::other(format!(
+                "POST {path} was answered with {status}: {body}"
+            )));
         }
         Ok(&self.read[head..head + length])
     }
@@ -100,7 +112,10 @@ mod tests {
 
     #[test]
     fn the_length_is_found_in_the_head() {
-        assert_eq!(content_length(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nx: y").unwrap(), 12);
+        assert_eq!(
+            content_length(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nx: y").unwrap(),
+            12
+        );
         assert!(content_length(b"HTTP/1.1 200 OK\r\nx: content-length").is_err());
         assert_eq!(find(b"a\r\n\r\nb", b"\r\n\r\n"), Some(1));
     }

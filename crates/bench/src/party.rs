@@ -63,8 +63,10 @@ impl Agent {
     /// start yet: then the agent waits with a second sync.
     pub(crate) async fn sync(&mut self, done: Option<&Job>) -> io::Result<Job> {
         if let Some(job) = done {
-            let done =
-                format!(r#""done":[{{"id":"{}","attempt":{},"success":true,"output":"42 lines"}}],"#, job.id, job.attempt);
+            let done = format!(
+                r#""done":[{{"id":"{}","attempt":{},"success":true,"output":"42 lines"}}],"#,
+                job.id, job.attempt
+            );
             if let Some(next) = self.sync_once(&done).await? {
                 return Ok(next);
             }
@@ -79,7 +81,10 @@ impl Agent {
         let body = format!(r#"{{"running":[],{done}"wait":{WAIT_SECS}}}"#);
         let answer = self.connection.post(&self.path, body.as_bytes()).await?;
         let answer: SyncAnswer = serde_json::from_slice(answer)?;
-        Ok(answer.start.into_iter().next().map(|start| Job { id: start.task.id, attempt: start.attempt }))
+        Ok(answer.start.into_iter().next().map(|start| Job {
+            id: start.task.id,
+            attempt: start.attempt,
+        }))
     }
 
     /// Begins to wait for work, and leaves the answer for another time.

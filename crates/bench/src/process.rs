@@ -20,7 +20,12 @@ pub(crate) fn resident_kib(pid: u32) -> io::Result<u32> {
 pub(crate) fn cpu(pid: u32) -> io::Result<Duration> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in parentheses may contain anything: fields are counted from behind it.
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let fields: Vec<&str> = text
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
     let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u32>().ok());
     match (ticks(11), ticks(12)) {
         (Some(user), Some(system)) => Ok(TICK * (user + system)),
@@ -32,14 +37,19 @@ pub(crate) fn cpu(pid: u32) -> io::Result<Duration> {
 pub(crate) fn machine_cpu() -> io::Result<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().next().unwrap_or_default();
-    let ticks: Vec<u32> =
-        line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    let ticks: Vec<u32> = line
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|field| field.parse().ok())
+        .collect();
     // user, nice, system, (idle, iowait), irq, softirq, steal
     match ticks.as_slice() {
         [user, nice, system, _, _, irq, softirq, steal, ..] => {
             Ok(TICK * (user + nice + system + irq + softirq + steal))
         }
-        _ => Err(io::Error::other("the kernel does not tell the CPU time of the machine")),
+        _ => Err(io::Error::other(
+            "the kernel does not tell the CPU time of the machine",
+        )),
     }
 }
 

@@ -34,7 +34,9 @@ impl Server {
     pub(crate) async fn start(arguments: &Arguments, flags: &[&str]) -> io::Result<Self> {
         let binary = fs::canonicalize(&arguments.binary).map_err(|error| {
             let path = arguments.binary.display();
-            io::Error::other(format!("{path}: {error}; build it with `cargo build --release -p adjutant`"))
+            io::Error::other(format!(
+                "{path}: {error}; build it with `cargo build --release -p adjutant`"
+            ))
         })?;
         let dir = TemporaryDir::new(arguments)?;
         let log = dir.path().join("server.log");
@@ -50,16 +52,28 @@ impl Server {
             .stderr(File::create(&log)?)
             .kill_on_drop(true)
             .spawn()?;
-        let pid = child.id().ok_or_else(|| io::Error::other("the server ended at once"))?;
-        let stdout = child.stdout.take().ok_or_else(|| io::Error::other("the server has no output"))?;
+        let pid = child
+            .id()
+            .ok_or_else(|| io::Error::other("the server ended at once"))?;
+        let stdout = child
+            .stdout
+            .take()
+            .ok_or_else(|| io::Error::other("the server has no output"))?;
         let mut lines = BufReader::new(stdout).lines();
-        let line = timeout(START_TIMEOUT, lines.next_line()).await.unwrap_or(Ok(None))?;
+        let line = timeout(START_TIMEOUT, lines.next_line())
+            .await
+            .unwrap_or(Ok(None))?;
         let address = line
             .as_deref()
             .and_then(|line| line.strip_prefix("listening on http://"))
             .and_then(|address| address.trim().parse().ok());
         match address {
-            Some(address) => Ok(Self { child, address, pid, _dir: dir }),
+            Some(address) => Ok(Self {
+                child,
+                address,
+                pid,
+                _dir: dir,
+            }),
             None => Err(io::Error::other(format!(
                 "the server did not start: {}",
                 fs::read_to_string(&log).unwrap_or_default().trim()
@@ -101,8 +115,9 @@ impl TemporaryDir {
         };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("adjutant-bench-{}-{number}", std::process::id()));
-        fs::create_dir(&path)
-            .map_err(|error| io::Error::other(format!("{}: {error}; choose another --dir", path.display())))?;
+        fs::create_dir(&path).map_err(|error| {
+            io::Error::other(format!("{}: {error}; choose another --dir", path.display()))
+        })?;
         Ok(Self(path))
     }
 

@@ -44,7 +44,11 @@ fn labels(names: &[&str]) -> Vec<Label> {
 fn class(id: i64, required: &[&str], preferred: &[&str]) -> Class {
     Class {
         id: ClassId(id),
-        demand: Demand { labels: labels(required), prefers: labels(preferred), model: None },
+        demand: Demand {
+            labels: labels(required),
+            prefers: labels(preferred),
+            model: None,
+        },
     }
 }
 
@@ -61,8 +65,11 @@ fn candidates(agents: usize) -> Vec<Candidate> {
             ];
             Candidate {
                 id: AgentId::from(format!("agent-{index}")),
-                profile: Profile::new(&capabilities, &[], &[], Vec::new()),
-                load: Load { current: u32::try_from((index * 7) % 8).unwrap_or(0), max: 8 },
+                profile: Profile::new(&capabilities, &[], &[], &[]),
+                load: Load {
+                    current: u32::try_from((index * 7) % 8).unwrap_or(0),
+                    max: 8,
+                },
                 online: true,
                 has_room: true,
                 permitted: (profile + round).is_multiple_of(2),
@@ -80,7 +87,11 @@ fn fleet(candidates: &[Candidate]) -> Fleet {
 }
 
 fn ask(class: &Class, critical: bool) -> Ask<'_> {
-    Ask { demand: &class.demand, critical, avoid: &[] }
+    Ask {
+        demand: &class.demand,
+        critical,
+        avoid: &[],
+    }
 }
 
 /// A task looks for its agent.
@@ -88,7 +99,11 @@ fn task_to_agent(criterion: &mut Criterion) {
     let asked = [
         ("all_profiles", class(1, &["common"], &[]), false),
         ("all_profiles_critical", class(1, &["common"], &[]), true),
-        ("all_profiles_prefers", class(2, &["common"], &["team-3", "own-7"]), false),
+        (
+            "all_profiles_prefers",
+            class(2, &["common"], &["team-3", "own-7"]),
+            false,
+        ),
         ("a_tenth_of_profiles", class(3, &["common", "team-4"], &[]), false),
         ("one_profile", class(4, &["common", "own-4"], &[]), false),
     ];
@@ -122,7 +137,10 @@ fn upkeep(criterion: &mut Criterion) {
     for agents in FLEETS {
         let candidates = candidates(agents);
         let mut fleet = fleet(&candidates);
-        let idle = candidates.iter().find(|candidate| candidate.permitted).expect("half of them are permitted");
+        let idle = candidates
+            .iter()
+            .find(|candidate| candidate.permitted)
+            .expect("half of them are permitted");
         let mut busy = idle.clone();
         busy.load.current += 1;
         group.bench_function(BenchmarkId::new("load_up_and_down", agents), |bencher| {
@@ -149,18 +167,21 @@ fn agent_to_task(criterion: &mut Criterion) {
         let mut house = House::new(1, classes);
         house.submit(backlog + 1);
         let mut held = house.sync(None).0.expect("there is work");
-        group.bench_function(BenchmarkId::new(format!("{classes}_classes"), backlog), |bencher| {
-            bencher.iter_custom(|times| {
-                let mut spent = Duration::ZERO;
-                for _ in 0..times {
-                    let (next, turn) = house.sync(Some(&held));
-                    held = next.expect("the backlog is refilled");
-                    spent += turn;
-                    house.submit(1);
-                }
-                spent
-            });
-        });
+        group.bench_function(
+            BenchmarkId::new(format!("{classes}_classes"), backlog),
+            |bencher| {
+                bencher.iter_custom(|times| {
+                    let mut spent = Duration::ZERO;
+                    for _ in 0..times {
+                        let (next, turn) = house.sync(Some(&held));
+                        held = next.expect("the backlog is refilled");
+                        spent += turn;
+                        house.submit(1);
+                    }
+                    spent
+                });
+            },
+        );
     }
     group.finish();
 }
@@ -211,8 +232,14 @@ impl House {
         let now = Timestamp::from_micros(1_800_000_000_000_000);
         let mut set = WorkingSet::new(Settings::default(), true);
         set.begin(Rows::default(), now);
-        let mut house =
-            Self { set, shelf: Shelf::default(), now, tickets: 0, classes, running: Vec::new() };
+        let mut house = Self {
+            set,
+            shelf: Shelf::default(),
+            now,
+            tickets: 0,
+            classes,
+            running: Vec::new(),
+        };
         let skills: Arc<[Label]> = (0..classes).map(skill).collect();
         for agent in 0..agents {
             let command = Command::Register(NewAgent {
@@ -248,8 +275,15 @@ impl House {
         NewTask {
             id: format!("task-{}", self.tickets).into(),
             fresh_id: true,
-            body: Arc::new(Body { title: "count the lines".into(), ..Body::default() }),
-            demand: Demand { labels: vec![skill(class)], prefers: Vec::new(), model: None },
+            body: Arc::new(Body {
+                title: "count the lines".into(),
+                ..Body::default()
+            }),
+            demand: Demand {
+                labels: vec![skill(class)],
+                prefers: Vec::new(),
+                model: None,
+            },
             priority: Priority::Medium,
             project: None,
             repo: None,
@@ -273,7 +307,9 @@ impl House {
             max: None,
             wait: Span::ZERO,
         }));
-        let Answer::Sync(answer) = done.answer else { panic!("a sync is answered as one") };
+        let Answer::Sync(answer) = done.answer else {
+            panic!("a sync is answered as one")
+        };
         let next = answer.start.first().map(|start| {
             let task = &start.view.task;
             success(task, task.claimed_by.clone())
@@ -284,14 +320,22 @@ impl House {
     /// Ends whatever was dispatched.
     fn complete_all(&mut self) {
         let completions = std::mem::take(&mut self.running).into_iter().map(Ok).collect();
-        self.turn(Command::Complete { completions, batch: true });
+        self.turn(Command::Complete {
+            completions,
+            batch: true,
+        });
     }
 
     fn turn(&mut self, command: Command) -> Done {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         self.now = self.now + Span::from_micros(10);
-        let requests = [Request { actor: Actor::admin(), command, idempotency: None, ticket }];
+        let requests = [Request {
+            actor: Actor::admin(),
+            command,
+            idempotency: None,
+            ticket,
+        }];
         let mut spent = Duration::ZERO;
         let outcome = loop {
             let begun = Instant::now();
@@ -319,7 +363,10 @@ impl House {
         }
         self.shelf.commit(&changes);
         let mut answers = outcome.answers;
-        let index = answers.iter().position(|(own, _)| *own == ticket).expect("nothing waits here");
+        let index = answers
+            .iter()
+            .position(|(own, _)| *own == ticket)
+            .expect("nothing waits here");
         let answer = answers.swap_remove(index).1.expect("nothing is refused here");
         Done { answer, spent }
     }
@@ -334,7 +381,10 @@ fn success(task: &Task, agent: Option<AgentId>) -> Completion {
         id: task.id.clone(),
         attempt: Some(task.attempt),
         agent,
-        result: TaskResult { success: true, ..TaskResult::default() },
+        result: TaskResult {
+            success: true,
+            ..TaskResult::default()
+        },
         model: None,
         tokens: None,
         cost: None,
@@ -355,7 +405,10 @@ impl Shelf {
         let mut rows = Rows::default();
         for demand in &wanted.demands {
             let id = ClassId(i64::try_from(self.classes.len()).unwrap_or(i64::MAX));
-            let class = Arc::new(Class { id, demand: demand.clone() });
+            let class = Arc::new(Class {
+                id,
+                demand: demand.clone(),
+            });
             self.classes.push(Arc::clone(&class));
             rows.classes.push(class);
         }
@@ -364,10 +417,19 @@ impl Shelf {
         }
         for (queue, after) in &wanted.windows {
             let from = after.map_or(Unbounded, Excluded);
-            let mut behind = self.queues.get(queue).into_iter().flat_map(|orders| orders.range((from, Unbounded)));
+            let mut behind = self
+                .queues
+                .get(queue)
+                .into_iter()
+                .flat_map(|orders| orders.range((from, Unbounded)));
             let orders: Vec<DispatchOrder> = behind.by_ref().take(WINDOW_STRETCH).copied().collect();
-            rows.tasks.extend(orders.iter().filter_map(|order| self.tasks.get(&order.key).cloned()));
-            rows.windows.push((queue.clone(), orders, behind.next().is_none()));
+            rows.tasks.extend(
+                orders
+                    .iter()
+                    .filter_map(|order| self.tasks.get(&order.key).cloned()),
+            );
+            rows.windows
+                .push((queue.clone(), orders, behind.next().is_none()));
         }
         rows
     }

@@ -301,8 +301,11 @@ impl Attempt {
 
     /// Whether `other` differs at most in what is not stored.
     pub fn same_stored(&self, other: &Self) -> bool {
-        let softened =
-            Self { delivered_at: other.delivered_at, stop_told: other.stop_told, ..self.clone() };
+        let softened = Self {
+            delivered_at: other.delivered_at,
+            stop_told: other.stop_told,
+            ..self.clone()
+        };
         softened == *other
     }
 

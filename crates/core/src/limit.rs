@@ -219,7 +219,13 @@ impl Limit {
 
     /// Whether some bound of it is zero. The views of limits show 0 as unlimited, so that 0 cannot be a bound.
     pub fn permits_nothing(&self) -> bool {
-        let counts = [self.tokens, self.jobs, self.concurrent, self.pull_requests, self.issues];
+        let counts = [
+            self.tokens,
+            self.jobs,
+            self.concurrent,
+            self.pull_requests,
+            self.issues,
+        ];
         counts.contains(&Some(0)) || self.cost == Some(Money::ZERO)
     }
 

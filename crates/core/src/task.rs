@@ -34,7 +34,7 @@ pub const MAX_FAILED_ON: usize = 32;
 
 /// A task's place in the order of arrival, unique in a store: when it arrived, in microseconds, and in the lowest byte
 /// the lane of the server that took it in. So servers that share a store make unique keys without asking each other.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct TaskKey(pub i64);
 
 impl TaskKey {

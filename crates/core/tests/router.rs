@@ -14,8 +14,12 @@ use proptest::prelude::*;
 const AGENTS: usize = 12;
 
 fn labels(most: usize) -> impl Strategy<Value = Vec<Label>> {
-    btree_set(0..8_u8, 0..=most)
-        .prop_map(|labels| labels.into_iter().map(|label| format!("l{label}").into()).collect())
+    btree_set(0..8_u8, 0..=most).prop_map(|labels| {
+        labels
+            .into_iter()
+            .map(|label| format!("l{label}").into())
+            .collect()
+    })
 }
 
 fn model() -> impl Strategy<Value = ModelName> {
@@ -32,7 +36,7 @@ fn agent_id() -> impl Strategy<Value = AgentId> {
 
 fn candidate() -> impl Strategy<Value = Candidate> {
     let profile = (labels(6), models(2), models(2), models(1))
-        .prop_map(|(labels, models, allowlist, paused)| Profile::new(&labels, &models, &allowlist, paused));
+        .prop_map(|(labels, models, allowlist, paused)| Profile::new(&labels, &models, &allowlist, &paused));
     let load = (0..6_u32, prop_oneof![Just(0), 1..8_u32]).prop_map(|(current, max)| Load { current, max });
     let mostly = || prop::bool::weighted(0.8);
     (agent_id(), profile, load, mostly(), mostly(), mostly()).prop_map(
@@ -48,8 +52,11 @@ fn candidate() -> impl Strategy<Value = Candidate> {
 }
 
 fn demand() -> impl Strategy<Value = Demand> {
-    (labels(2), labels(8), prop::option::of(model()))
-        .prop_map(|(labels, prefers, model)| Demand { labels, prefers, model })
+    (labels(2), labels(8), prop::option::of(model())).prop_map(|(labels, prefers, model)| Demand {
+        labels,
+        prefers,
+        model,
+    })
 }
 
 #[derive(Clone, Debug)]
@@ -58,7 +65,12 @@ enum Step {
     /// The same profile under another load: what happens most.
     Reload(AgentId, Load),
     Remove(AgentId),
-    Route { class: usize, critical: bool, avoid: BTreeSet<AgentId>, refused: BTreeSet<AgentId> },
+    Route {
+        class: usize,
+        critical: bool,
+        avoid: BTreeSet<AgentId>,
+        refused: BTreeSet<AgentId>,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {

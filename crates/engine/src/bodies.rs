@@ -13,7 +13,7 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// A bounded cache, oldest out first.
 #[derive(Debug, Default)]
 pub(crate) struct Bodies {
-    bodies: HashMap<TaskKey, Arc<Body>>,
+    kept: HashMap<TaskKey, Arc<Body>>,
     order: VecDeque<(TaskKey, usize)>,
     bytes: usize,
 }
@@ -25,7 +25,11 @@ fn size(body: &Body) -> usize {
         + body.description.len()
         + body.payload.as_ref().map_or(0, |payload| payload.len())
         + body.files.iter().map(String::len).sum::<usize>()
-        + body.dependencies.iter().map(|id| id.as_str().len()).sum::<usize>()
+        + body
+            .dependencies
+            .iter()
+            .map(|id| id.as_str().len())
+            .sum::<usize>()
 }
 
 impl Bodies {
@@ -34,19 +38,19 @@ impl Bodies {
         if size > MAX_BODY_BYTES {
             return;
         }
-        if self.bodies.insert(key, body).is_none() {
+        if self.kept.insert(key, body).is_none() {
             self.order.push_back((key, size));
             self.bytes += size;
         }
         while self.bytes > CAPACITY_BYTES
             && let Some((oldest, size)) = self.order.pop_front()
         {
-            self.bodies.remove(&oldest);
+            self.kept.remove(&oldest);
             self.bytes -= size;
         }
     }
 
     pub(crate) fn get(&self, key: TaskKey) -> Option<Arc<Body>> {
-        self.bodies.get(&key).cloned()
+        self.kept.get(&key).cloned()
     }
 }

@@ -21,7 +21,10 @@ pub struct SystemClock {
 impl SystemClock {
     /// A clock that starts now.
     pub fn new() -> Self {
-        Self { anchor: wall(), since: Instant::now() }
+        Self {
+            anchor: wall(),
+            since: Instant::now(),
+        }
     }
 }
 
@@ -60,7 +63,10 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_does_not_take_time_back() {
         let ahead = wall() + Span::HOUR;
-        let mut clock = SystemClock { anchor: ahead, since: Instant::now() };
+        let mut clock = SystemClock {
+            anchor: ahead,
+            since: Instant::now(),
+        };
         let first = clock.now();
         assert!(first >= ahead);
         assert!(clock.now() >= first);

@@ -73,7 +73,15 @@ impl Handle {
             _ => None,
         };
         let (reply, answer) = oneshot::channel();
-        self.send(Request { actor, command, idempotency, ticket }, Some(reply))?;
+        self.send(
+            Request {
+                actor,
+                command,
+                idempotency,
+                ticket,
+            },
+            Some(reply),
+        )?;
         let answer = match wait {
             None => answer.await,
             Some((agent, wait)) => self.wait(agent, ticket, wait, answer).await,
@@ -86,7 +94,10 @@ impl Handle {
         request: Request,
         reply: Option<oneshot::Sender<Result<Answer, Refusal>>>,
     ) -> Result<(), Refusal> {
-        match self.inbox.try_send(Mail::Letter(Box::new(Letter { request, reply }))) {
+        match self
+            .inbox
+            .try_send(Mail::Letter(Box::new(Letter { request, reply })))
+        {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => Err(overloaded()),
             Err(TrySendError::Disconnected(_)) => Err(stopped()),
@@ -102,7 +113,10 @@ impl Handle {
         mut answer: oneshot::Receiver<Result<Answer, Refusal>>,
     ) -> Result<Result<Answer, Refusal>, oneshot::error::RecvError> {
         let wait = Duration::from_micros(wait.as_micros().unsigned_abs()).min(self.longest_wait);
-        let mut guard = WaitGuard { handle: self, agent: Some((agent, ticket)) };
+        let mut guard = WaitGuard {
+            handle: self,
+            agent: Some((agent, ticket)),
+        };
         tokio::select! {
             answered = &mut answer => {
                 guard.agent = None;
@@ -151,7 +165,9 @@ struct WaitGuard<'a> {
 
 impl WaitGuard<'_> {
     fn end(&mut self) {
-        let Some((agent, ticket)) = self.agent.take() else { return };
+        let Some((agent, ticket)) = self.agent.take() else {
+            return;
+        };
         let own = Ticket(self.handle.tickets.fetch_add(1, Ordering::Relaxed));
         let request = Request {
             actor: Actor::admin(),

@@ -23,7 +23,11 @@ pub(crate) struct Readers {
 impl Readers {
     pub(crate) fn new(readers: Vec<Box<dyn Reader>>) -> Self {
         let permits = Semaphore::new(readers.len());
-        Self { idle: Mutex::new(readers), permits, waiting: Semaphore::new(MAX_WAITING) }
+        Self {
+            idle: Mutex::new(readers),
+            permits,
+            waiting: Semaphore::new(MAX_WAITING),
+        }
     }
 
     pub(crate) async fn ask<T, F>(self: &std::sync::Arc<Self>, ask: F) -> Result<T, Refusal>
@@ -68,14 +72,19 @@ struct Returned<'a> {
 impl Drop for Returned<'_> {
     fn drop(&mut self) {
         if let Some(reader) = self.reader.take() {
-            self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+            self.pool
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(reader);
         }
     }
 }
 
 pub(crate) fn stopped() -> Refusal {
     Refusal::Rejected(
-        Rejection::new(Slug::ShuttingDown, "the server is about to stop").retry_after(Some(Span::from_secs(1))),
+        Rejection::new(Slug::ShuttingDown, "the server is about to stop")
+            .retry_after(Some(Span::from_secs(1))),
     )
 }
 
@@ -84,12 +93,14 @@ pub(crate) fn storage(error: &StoreError) -> Refusal {
     let wait = Some(Span::from_secs(5));
     let reject = |slug, message: String| Refusal::Rejected(Rejection::new(slug, message).retry_after(wait));
     match error {
-        StoreError::Full(why) => {
-            reject(Slug::StorageFull, format!("the store is out of space, nothing was changed: {why}"))
-        }
-        StoreError::Busy(why) | StoreError::Unavailable(why) => {
-            reject(Slug::StorageUnavailable, format!("the store cannot be reached, nothing was changed: {why}"))
-        }
+        StoreError::Full(why) => reject(
+            Slug::StorageFull,
+            format!("the store is out of space, nothing was changed: {why}"),
+        ),
+        StoreError::Busy(why) | StoreError::Unavailable(why) => reject(
+            Slug::StorageUnavailable,
+            format!("the store cannot be reached, nothing was changed: {why}"),
+        ),
         StoreError::Broken(why) => Refusal::Bug(why.clone()),
     }
 }

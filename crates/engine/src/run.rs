@@ -80,7 +80,11 @@ impl Engine {
         let first_seq = readers.first_mut().map_or(Ok(0), |reader| reader.last_seq())?;
         let longest_wait = Duration::from_micros(settings.agent_ttl.part(3).as_micros().unsigned_abs());
         let watch_interval = settings.agent_ttl.part(8);
-        let first_pass = if store.is_shared() { Timestamp::EPOCH } else { Timestamp::NEVER };
+        let first_pass = if store.is_shared() {
+            Timestamp::EPOCH
+        } else {
+            Timestamp::NEVER
+        };
         let turns = Turns::new(store, settings, clock.now())?;
         let (inbox, mail) = sync_channel(INBOX);
         let (seq, last_seq) = watch::channel(first_seq);
@@ -97,7 +101,10 @@ impl Engine {
             next_space: Timestamp::EPOCH,
             low: false,
             dismissed: false,
-            passes: Passes { next: first_pass, pause: PASS_PAUSE },
+            passes: Passes {
+                next: first_pass,
+                pause: PASS_PAUSE,
+            },
             no_tick_before: Timestamp::EPOCH,
         };
         let thread = std::thread::Builder::new()
@@ -116,7 +123,14 @@ impl Engine {
             last_seq,
             longest_wait,
         };
-        Ok((handle, Self { inbox, thread: Some(thread), ended }))
+        Ok((
+            handle,
+            Self {
+                inbox,
+                thread: Some(thread),
+                ended,
+            },
+        ))
     }
 
     /// Waits until the engine ends by itself, which it only does when it cannot go on.
@@ -195,7 +209,11 @@ impl<S: Store> Run<S> {
         let mut next_watch = self.clock.now();
         loop {
             let now = self.clock.now();
-            let tick_at = self.turns.next_deadline(now).min(next_watch).max(self.no_tick_before);
+            let tick_at = self
+                .turns
+                .next_deadline(now)
+                .min(next_watch)
+                .max(self.no_tick_before);
             let deadline = tick_at.min(self.passes.next);
             let pause = Duration::from_micros(deadline.since(now).as_micros().unsigned_abs());
             let (mut letters, stop) = match self.mail.recv_timeout(pause) {
@@ -245,7 +263,15 @@ impl<S: Store> Run<S> {
 
     fn own(&self, command: Command) -> Letter {
         let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
-        Letter { request: Request { actor: Actor::admin(), command, idempotency: None, ticket }, reply: None }
+        Letter {
+            request: Request {
+                actor: Actor::admin(),
+                command,
+                idempotency: None,
+                ticket,
+            },
+            reply: None,
+        }
     }
 
     fn look_at_space(&mut self, now: Timestamp) {
@@ -270,8 +296,10 @@ impl<S: Store> Run<S> {
                 answer(letter.reply, Err(Refusal::Rejected(storage_low())));
             }
         }
-        let (requests, replies): (Vec<Request>, Vec<_>) =
-            letters.into_iter().map(|letter| (letter.request, letter.reply)).unzip();
+        let (requests, replies): (Vec<Request>, Vec<_>) = letters
+            .into_iter()
+            .map(|letter| (letter.request, letter.reply))
+            .unzip();
         let mut requests = requests;
         if self.dismissed {
             for request in &mut requests {
@@ -363,7 +391,10 @@ impl<S: Store> Run<S> {
 
     /// Whatever was due is due again, after a pause.
     fn put_off_tick(&mut self, requests: &[Request]) {
-        if requests.iter().any(|request| matches!(request.command, Command::Tick)) {
+        if requests
+            .iter()
+            .any(|request| matches!(request.command, Command::Tick))
+        {
             self.no_tick_before = self.clock.now() + TICK_PAUSE;
         }
     }
@@ -380,7 +411,10 @@ impl<S: Store> Run<S> {
         self.put_off_tick(requests);
         for request in requests {
             tracing::error!(%why, command = ?request.command, "a request met a bug");
-            answer(self.waiting.remove(&request.ticket), Err(Refusal::Bug(why.to_owned())));
+            answer(
+                self.waiting.remove(&request.ticket),
+                Err(Refusal::Bug(why.to_owned())),
+            );
         }
     }
 
@@ -388,7 +422,10 @@ impl<S: Store> Run<S> {
     fn dismiss(&mut self) {
         self.dismissed = true;
         for (_, reply) in std::mem::take(&mut self.waiting) {
-            answer(Some(reply), Ok(Answer::Sync(Box::new(nothing(self.watch_interval.times(8))))));
+            answer(
+                Some(reply),
+                Ok(Answer::Sync(Box::new(nothing(self.watch_interval.times(8))))),
+            );
         }
     }
 
@@ -404,7 +441,13 @@ impl<S: Store> Run<S> {
 }
 
 fn nothing(lease_ttl: Span) -> SyncAnswer {
-    SyncAnswer { start: Vec::new(), stop: Vec::new(), done: Vec::new(), drain: false, lease_ttl }
+    SyncAnswer {
+        start: Vec::new(),
+        stop: Vec::new(),
+        done: Vec::new(),
+        drain: false,
+        lease_ttl,
+    }
 }
 
 fn answer(reply: Option<oneshot::Sender<Result<Answer, Refusal>>>, result: Result<Answer, Refusal>) {

@@ -53,7 +53,11 @@ impl<S: Store> Turns<S> {
     /// When it cannot be read.
     pub fn new(mut store: S, settings: Settings, now: Timestamp) -> Result<Self, StoreError> {
         let set = fresh(&mut store, settings, now)?;
-        Ok(Self { store, set, bodies: Bodies::default() })
+        Ok(Self {
+            store,
+            set,
+            bodies: Bodies::default(),
+        })
     }
 
     /// The store.

@@ -31,6 +31,8 @@ pub struct Details {
     pub notes: Vec<Note>,
     /// The first hundred tasks that wait for this one.
     pub blockers: Vec<TaskId>,
+    /// How many there are.
+    pub blockers_count: u32,
 }
 
 /// Which tasks are asked for.

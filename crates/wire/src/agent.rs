@@ -102,8 +102,8 @@ pub struct SyncRequest {
     /// Rises with each sync of the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n: Option<u64>,
-    /// All attempts that the agent runs.
-    #[serde(default, deserialize_with = "null_is_default")]
+    /// All attempts that the agent runs, and that were not acknowledged as done. What it has taken and does not list
+    /// is lost: so the list must be there, if only empty.
     pub running: Vec<Running>,
     /// Attempts that it finished and that were not acknowledged yet.
     #[serde(default, deserialize_with = "null_is_default")]

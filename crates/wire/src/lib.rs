@@ -14,8 +14,8 @@ pub use agent::{Agent, AgentNote, Heartbeat, NewAgent, Running, Start, Stop, Syn
 pub use error::{ApiError, ErrorBody};
 pub use limit::{Allowance, AllowanceCheck, AllowanceUsage, LimitSpec, Model, Repo, ScopeLimits, ScopeUse};
 pub use ops::{
-    Acknowledgement, Event, Explanation, ExplanationGroup, FleetAgent, FleetStatus, Health, NewToken, Output, Token,
-    TokenMade, UsageEvent, UsageReport,
+    Acknowledgement, Event, Explanation, ExplanationGroup, FleetAgent, FleetStatus, Health, NewToken, Output,
+    Token, TokenMade, UsageEvent, UsageReport,
 };
 pub use task::{
     AttemptRef, BatchItem, Claim, Completion, ModelUse, NewTask, Note, Task, TaskMessage, TaskPatch,

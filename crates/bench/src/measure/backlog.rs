@@ -28,7 +28,11 @@ pub(super) async fn run(arguments: &Arguments, figures: &mut Figures) -> io::Res
         let server = Server::start(arguments, &[]).await?;
         let begun = Instant::now();
         load(&server, backlog).await?;
-        figures.put(format!("{name}.load"), count(backlog) / begun.elapsed().as_secs_f64(), "tasks/s");
+        figures.put(
+            format!("{name}.load"),
+            count(backlog) / begun.elapsed().as_secs_f64(),
+            "tasks/s",
+        );
         figures.put(format!("{name}.resident"), server.resident_mib()?, "MiB");
         pull(&server, figures, &name).await?;
         work(arguments, &server, figures, &name).await?;
@@ -42,7 +46,11 @@ async fn load(server: &Server, backlog: usize) -> io::Result<()> {
     let body: Arc<str> = format!("[{}]", vec![task(LABEL); BATCH].join(",")).into();
     let mut loaders = JoinSet::new();
     for _ in 0..LOADERS {
-        loaders.spawn(load_on(server.connect().await?, Arc::clone(&batches), Arc::clone(&body)));
+        loaders.spawn(load_on(
+            server.connect().await?,
+            Arc::clone(&batches),
+            Arc::clone(&body),
+        ));
     }
     while let Some(joined) = loaders.join_next().await {
         joined.map_err(io::Error::other)??;
@@ -52,7 +60,10 @@ async fn load(server: &Server, backlog: usize) -> io::Result<()> {
 
 async fn load_on(mut connection: Connection, batches: Arc<AtomicUsize>, body: Arc<str>) -> io::Result<()> {
     let one_less = |left: usize| left.checked_sub(1);
-    while batches.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+    while batches
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+        .is_ok()
+    {
         connection.post("/api/batch/tasks", body.as_bytes()).await?;
     }
     Ok(())

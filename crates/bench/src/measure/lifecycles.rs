@@ -23,9 +23,21 @@ struct Way {
 }
 
 const WAYS: [Way; 3] = [
-    Way { name: "lifecycles", rides: false, own_label: false },
-    Way { name: "lifecycles_own_label", rides: false, own_label: true },
-    Way { name: "lifecycles_done_in_sync", rides: true, own_label: false },
+    Way {
+        name: "lifecycles",
+        rides: false,
+        own_label: false,
+    },
+    Way {
+        name: "lifecycles_own_label",
+        rides: false,
+        own_label: true,
+    },
+    Way {
+        name: "lifecycles_done_in_sync",
+        rides: true,
+        own_label: false,
+    },
 ];
 
 /// What a connection measured: times of each kind of request and of whole lives.
@@ -48,7 +60,11 @@ async fn run_way(arguments: &Arguments, figures: &mut Figures, way: Way) -> io::
     let server = Server::start(arguments, &[]).await?;
     let mut parties = Vec::with_capacity(arguments.connections);
     for number in 0..arguments.connections {
-        let label = if way.own_label { format!("{LABEL}-{number}") } else { LABEL.to_owned() };
+        let label = if way.own_label {
+            format!("{LABEL}-{number}")
+        } else {
+            LABEL.to_owned()
+        };
         let agent = Agent::register(&server, format!("agent-{number}"), &label).await?;
         parties.push((agent, task(&label)));
     }
@@ -72,7 +88,11 @@ async fn run_way(arguments: &Arguments, figures: &mut Figures, way: Way) -> io::
     if !way.rides {
         figures.put_times(&format!("{}.complete", way.name), &mut all.complete);
     }
-    figures.put(format!("{}.resident_after", way.name), server.resident_mib()?, "MiB");
+    figures.put(
+        format!("{}.resident_after", way.name),
+        server.resident_mib()?,
+        "MiB",
+    );
     server.end().await
 }
 

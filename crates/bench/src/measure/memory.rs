@@ -34,7 +34,11 @@ pub(super) async fn run(arguments: &Arguments, figures: &mut Figures) -> io::Res
         let resident = server.resident_mib()?;
         let name = format!("memory.waiting_{number}");
         figures.put(&name, resident, "MiB");
-        figures.put(format!("{name}.each"), (resident - idle) * 1_024.0 / count(number), "KiB");
+        figures.put(
+            format!("{name}.each"),
+            (resident - idle) * 1_024.0 / count(number),
+            "KiB",
+        );
         figures.put(format!("{name}.cpu"), observe(&server).await?, "% of a core");
     }
     server.end().await

@@ -34,8 +34,13 @@ pub(crate) enum Measure {
 
 impl Measure {
     /// All of them, in the order in which they run.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Latency, Self::Lifecycles, Self::Submit, Self::Memory, Self::Backlog];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Latency,
+        Self::Lifecycles,
+        Self::Submit,
+        Self::Memory,
+        Self::Backlog,
+    ];
 
     /// The measurement with this name.
     pub(crate) fn named(name: &str) -> Option<Self> {
@@ -75,7 +80,10 @@ impl Span {
     /// Begins after the warm-up.
     fn after_warm_up(length: Duration) -> Self {
         let from = Instant::now() + WARM_UP;
-        Self { from, until: from + length }
+        Self {
+            from,
+            until: from + length,
+        }
     }
 
     fn covers(self, begun: Instant, ended: Instant) -> bool {
@@ -139,8 +147,16 @@ fn put_rate(figures: &mut Figures, name: &str, times: &Times, length: Duration, 
     let (before, after) = cpu;
     let (server, generator) = (after.server - before.server, after.generator - before.generator);
     let others = (after.machine - before.machine).saturating_sub(server + generator);
-    figures.put(format!("{name}.server_cpu_each"), server.as_secs_f64() * 1e6 / number, "µs");
+    figures.put(
+        format!("{name}.server_cpu_each"),
+        server.as_secs_f64() * 1e6 / number,
+        "µs",
+    );
     for (who, used) in [("server", server), ("generator", generator), ("others", others)] {
-        figures.put(format!("{name}.{who}_cores"), used.as_secs_f64() / length.as_secs_f64(), "cores");
+        figures.put(
+            format!("{name}.{who}_cores"),
+            used.as_secs_f64() / length.as_secs_f64(),
+            "cores",
+        );
     }
 }

@@ -52,8 +52,18 @@ impl Turn<'_> {
                 Some(Produces::Issue) => counter.held_issues += 1,
                 None => {}
             }
-            let booking = Booking { jobs, ..Booking::default() };
-            self.book_line(attempt.key, &scope, model.as_ref(), &mut counter, |line| line.jobs += jobs, booking)?;
+            let booking = Booking {
+                jobs,
+                ..Booking::default()
+            };
+            self.book_line(
+                attempt.key,
+                &scope,
+                model.as_ref(),
+                &mut counter,
+                |line| line.jobs += jobs,
+                booking,
+            )?;
             self.store_counter(counter)?;
         }
         Ok(())
@@ -107,7 +117,11 @@ impl Turn<'_> {
                 cross(Quantity::Tokens, used.tokens.into(), signed(bound).into());
             }
             if let Some(bound) = limit.cost {
-                cross(Quantity::Cost, used.cost.as_nanos().into(), bound.as_nanos().into());
+                cross(
+                    Quantity::Cost,
+                    used.cost.as_nanos().into(),
+                    bound.as_nanos().into(),
+                );
             }
             if let Some(bound) = limit.jobs {
                 cross(Quantity::Jobs, used.jobs.into(), bound.into());
@@ -136,12 +150,18 @@ impl Turn<'_> {
             Scope::Agent(id) => {
                 self.touched.insert(id.clone());
             }
-            Scope::Fleet | Scope::Model(_) | Scope::Project(_) | Scope::Repo(_) => self.hard_limit_reached = true,
+            Scope::Fleet | Scope::Model(_) | Scope::Project(_) | Scope::Repo(_) => {
+                self.hard_limit_reached = true;
+            }
         }
     }
 
     fn tell_crossing(&mut self, scope: &Scope, window: Window, quantity: Quantity, exceeded: bool) {
-        let kind = if exceeded { EventKind::QuotaExceeded } else { EventKind::QuotaWarning };
+        let kind = if exceeded {
+            EventKind::QuotaExceeded
+        } else {
+            EventKind::QuotaWarning
+        };
         let agent = match scope {
             Scope::Agent(id) => Some(id.clone()),
             _ => None,
@@ -160,9 +180,14 @@ impl Turn<'_> {
         let model = used.model.clone();
         let booked = attempt.usage.iter().find(|entry| entry.model == model);
         let first_report = booked.is_none();
-        let (booked_tokens, booked_cost) =
-            booked.map_or((Tokens::default(), Money::ZERO), |entry| (entry.tokens, entry.cost));
-        let tokens = if used.total { used.tokens.beyond(booked_tokens) } else { used.tokens };
+        let (booked_tokens, booked_cost) = booked.map_or((Tokens::default(), Money::ZERO), |entry| {
+            (entry.tokens, entry.cost)
+        });
+        let tokens = if used.total {
+            used.tokens.beyond(booked_tokens)
+        } else {
+            used.tokens
+        };
         let cost = match used.cost {
             Some(cost) if used.total => (cost - booked_cost).or_zero(),
             Some(cost) => cost,
@@ -188,7 +213,12 @@ impl Turn<'_> {
         for scope in scopes(attempt, model.as_ref()) {
             let request = u64::from(unasked && matches!(scope, Scope::Model(_)));
             let mut counter = (*self.set.counter(&scope)?).clone();
-            let booking = Booking { tokens: signed(tokens.counted()), cost, jobs: request, ..Booking::default() };
+            let booking = Booking {
+                tokens: signed(tokens.counted()),
+                cost,
+                jobs: request,
+                ..Booking::default()
+            };
             let change = |line: &mut crate::ledger::Line| {
                 line.tokens = line.tokens.plus(tokens);
                 line.cost += cost;
@@ -212,7 +242,9 @@ impl Turn<'_> {
         let (policy, counter) = (self.set.policy(&scope)?, self.set.counter(&scope)?);
         // Its own request is booked already: only what lies beyond a limit is refused.
         let beyond_rate = policy.limits.iter().any(|limit| {
-            limit.jobs.is_some_and(|bound| counter.window(limit.window, self.now).jobs > bound)
+            limit
+                .jobs
+                .is_some_and(|bound| counter.window(limit.window, self.now).jobs > bound)
         });
         if !allowed || beyond_rate || policy.used_up(&counter, self.now).is_some() {
             attempt.stop.get_or_insert(StopReason::Limit);
@@ -223,7 +255,9 @@ impl Turn<'_> {
 
     /// What these tokens of a model cost by its prices.
     fn price(&mut self, model: Option<&ModelName>, tokens: Tokens) -> Need<Money> {
-        let Some(model) = model else { return Ok(Money::ZERO) };
+        let Some(model) = model else {
+            return Ok(Money::ZERO);
+        };
         let prices = self.set.policy(&Scope::Model(model.clone()))?.prices;
         Ok(prices.input.per_million(tokens.tokens_in)
             + prices.output.per_million(tokens.tokens_out)
@@ -236,7 +270,13 @@ impl Turn<'_> {
         if tokens == 0 {
             return Ok(Hold::default());
         }
-        let cost = self.price(model, Tokens { tokens_out: tokens, ..Tokens::default() })?;
+        let cost = self.price(
+            model,
+            Tokens {
+                tokens_out: tokens,
+                ..Tokens::default()
+            },
+        )?;
         Ok(Hold { tokens, cost })
     }
 
@@ -336,7 +376,10 @@ impl Turn<'_> {
                 None => (*self.set.counter(&line.scope)?).clone(),
             };
             let mut counter = counter;
-            let booking = Booking { tokens: -signed(refund), ..Booking::default() };
+            let booking = Booking {
+                tokens: -signed(refund),
+                ..Booking::default()
+            };
             counter.book(line.hour, line.resets, booking, self.now);
             touched.insert(line.scope.clone(), counter);
         }
@@ -351,8 +394,14 @@ impl Turn<'_> {
     /// What a late success makes is counted, though the attempt was settled before.
     pub(super) fn book_late_success(&mut self, attempt: &Attempt) -> Need<()> {
         let booking = match attempt.produces {
-            Some(Produces::PullRequest) => Booking { pull_requests: 1, ..Booking::default() },
-            Some(Produces::Issue) => Booking { issues: 1, ..Booking::default() },
+            Some(Produces::PullRequest) => Booking {
+                pull_requests: 1,
+                ..Booking::default()
+            },
+            Some(Produces::Issue) => Booking {
+                issues: 1,
+                ..Booking::default()
+            },
             None => return Ok(()),
         };
         let model = attempt.model.clone();
@@ -382,7 +431,10 @@ impl Turn<'_> {
         if report.event != UsageEvent::Usage {
             return Err(Rejection::new(
                 Slug::JobIsTask,
-                format!("job_id: `{}` is a task of this server, which keeps its account itself", report.job),
+                format!(
+                    "job_id: `{}` is a task of this server, which keeps its account itself",
+                    report.job
+                ),
             )
             .into());
         }
@@ -395,7 +447,10 @@ impl Turn<'_> {
         let Some(attempt) = attempt.filter(|attempt| attempt.agent == report.agent) else {
             return Err(Rejection::new(
                 Slug::NotHolder,
-                format!("agent `{}` did not run attempt {number} of task `{}`", report.agent, report.job),
+                format!(
+                    "agent `{}` did not run attempt {number} of task `{}`",
+                    report.agent, report.job
+                ),
             )
             .into());
         };
@@ -404,7 +459,10 @@ impl Turn<'_> {
         {
             return Err(Rejection::new(Slug::StaleAttempt, "this attempt has ended").into());
         }
-        if attempt.ended_at.is_some_and(|ended| self.now.since(ended) > LATE_USAGE) {
+        if attempt
+            .ended_at
+            .is_some_and(|ended| self.now.since(ended) > LATE_USAGE)
+        {
             return Err(Rejection::new(
                 Slug::StaleAttempt,
                 format!("attempt {number} ended more than a day ago; its account is closed"),
@@ -433,7 +491,10 @@ impl Turn<'_> {
         let task = self.set.task(attempt.key.task)?;
         let mut usage = task.usage.to_vec();
         add_usage(&mut usage, used.model.as_ref(), tokens, cost);
-        let task = self.set.put_task(Task { usage: usage.into(), ..(*task).clone() });
+        let task = self.set.put_task(Task {
+            usage: usage.into(),
+            ..(*task).clone()
+        });
         self.tell_usage(Some(&task), attempt, used.model.as_ref(), tokens, cost);
         Ok(())
     }
@@ -459,7 +520,13 @@ impl Turn<'_> {
         if task.is_none() {
             payload.push(("job_id", Value::Text(attempt.task_id.to_string())));
         }
-        self.set.emit(EventKind::UsageRecorded, task, Some(&attempt.agent), self.now, payload);
+        self.set.emit(
+            EventKind::UsageRecorded,
+            task,
+            Some(&attempt.agent),
+            self.now,
+            payload,
+        );
     }
 
     // ---- jobs that were dispatched elsewhere ---------------------------------------------------------------------
@@ -491,7 +558,10 @@ impl Turn<'_> {
                     Some(ended) if ended.ended_at.is_some_and(|at| self.now.since(at) > LATE_USAGE) => {
                         return Err(Rejection::new(
                             Slug::StaleAttempt,
-                            format!("job `{}` ended more than a day ago; its account is closed", report.job),
+                            format!(
+                                "job `{}` ended more than a day ago; its account is closed",
+                                report.job
+                            ),
                         )
                         .into());
                     }

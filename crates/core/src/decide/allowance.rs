@@ -9,8 +9,8 @@ use crate::event::EventKind;
 use crate::limit::{Ask, LimitRefusal, Policy, Scope, WARNING_PERCENT, signed};
 use crate::name::{AgentId, ModelName};
 use crate::rejection::Rejection;
-use crate::set::rows::Value;
 use crate::set::Need;
+use crate::set::rows::Value;
 
 impl Turn<'_> {
     pub(super) fn get_policy(&mut self, scope: &Scope) -> Need<Reply> {
@@ -67,7 +67,8 @@ impl Turn<'_> {
             _ => None,
         };
         let payload = vec![("scope", Value::Text(scope.to_string()))];
-        self.set.emit(EventKind::QuotaReset, None, agent.as_ref(), self.now, payload);
+        self.set
+            .emit(EventKind::QuotaReset, None, agent.as_ref(), self.now, payload);
         self.open(scope);
         self.get_policy(scope)
     }
@@ -115,7 +116,11 @@ impl Turn<'_> {
                 until: None,
             }));
         }
-        let scopes = [Some(scope.clone()), model.cloned().map(Scope::Model), Some(Scope::Fleet)];
+        let scopes = [
+            Some(scope.clone()),
+            model.cloned().map(Scope::Model),
+            Some(Scope::Fleet),
+        ];
         for scope in scopes.into_iter().flatten() {
             let (policy, counter) = (self.set.policy(&scope)?, self.set.counter(&scope)?);
             if let Err(refusal) = policy.permits(&scope, &counter, Ask::default(), self.now) {
@@ -130,7 +135,9 @@ impl Turn<'_> {
         let mut least = None;
         let mut near = false;
         for limit in &policy.limits {
-            let Some(bound) = limit.tokens.map(signed) else { continue };
+            let Some(bound) = limit.tokens.map(signed) else {
+                continue;
+            };
             let taken = counter.window(limit.window, self.now).tokens + signed(counter.held_tokens);
             let left = bound.saturating_sub(taken);
             near |= i128::from(taken) * 100 >= i128::from(bound) * i128::from(WARNING_PERCENT);

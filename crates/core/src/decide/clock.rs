@@ -48,7 +48,7 @@ impl Turn<'_> {
             self.check_shared()?;
         }
         self.check_lingering()?;
-        self.check_cooldowns()?;
+        self.check_cooldowns();
         self.check_tasks()?;
         self.sweep_locks();
         Ok(Reply::Now(Ok(Answer::Done)))
@@ -76,7 +76,9 @@ impl Turn<'_> {
 
     /// Looks at everything that time changes for an agent, and says when to look again.
     fn check_agent(&mut self, id: &AgentId) -> Need<()> {
-        let Some(agent) = self.set.agent(id)? else { return Ok(()) };
+        let Some(agent) = self.set.agent(id)? else {
+            return Ok(());
+        };
         if !agent.offline {
             let expires = agent.last_seen.max(self.set.watched_since) + self.set.settings.agent_ttl;
             if expires <= self.now {
@@ -91,8 +93,17 @@ impl Turn<'_> {
 
     /// An agent that was silent for longer than the ttl: its attempts are lost.
     fn reap(&mut self, agent: &Agent) -> Need<()> {
-        self.set.put_agent(Agent { offline: true, ..agent.clone() });
-        self.set.emit(EventKind::AgentOffline, None, Some(&agent.id), self.now, Vec::new());
+        self.set.put_agent(Agent {
+            offline: true,
+            ..agent.clone()
+        });
+        self.set.emit(
+            EventKind::AgentOffline,
+            None,
+            Some(&agent.id),
+            self.now,
+            Vec::new(),
+        );
         for key in &agent.attempts {
             self.lose_or_vacate(*key, "agent lost")?;
         }
@@ -101,7 +112,9 @@ impl Turn<'_> {
 
     /// Ends pauses and quarantines whose time has come.
     fn recover(&mut self, id: &AgentId) -> Need<()> {
-        let Some(agent) = self.set.agent(id)? else { return Ok(()) };
+        let Some(agent) = self.set.agent(id)? else {
+            return Ok(());
+        };
         let now = self.now;
         if agent.recovers_at().is_some_and(|at| at <= now) {
             let mut agent = (*agent).clone();
@@ -119,11 +132,18 @@ impl Turn<'_> {
 
     /// Claims of plain clients whose lease is over at last, and jobs dispatched elsewhere whose slot is.
     fn check_lingering(&mut self) -> Need<()> {
-        let over: Vec<_> =
-            self.set.lingering.iter().take_while(|(until, _)| *until <= self.now).copied().collect();
+        let over: Vec<_> = self
+            .set
+            .lingering
+            .iter()
+            .take_while(|(until, _)| *until <= self.now)
+            .copied()
+            .collect();
         for (until, key) in over {
             self.set.lingering_seen.push((until, key));
-            let Some(attempt) = self.set.attempt(key)? else { continue };
+            let Some(attempt) = self.set.attempt(key)? else {
+                continue;
+            };
             if attempt.lingers_until != Some(until) {
                 continue;
             }
@@ -135,14 +155,18 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn check_cooldowns(&mut self) -> Need<()> {
-        let over: Vec<_> =
-            self.set.cooldowns.iter().take_while(|(until, _)| *until <= self.now).cloned().collect();
+    fn check_cooldowns(&mut self) {
+        let over: Vec<_> = self
+            .set
+            .cooldowns
+            .iter()
+            .take_while(|(until, _)| *until <= self.now)
+            .cloned()
+            .collect();
         for (until, scope) in over {
             self.open(&scope);
             self.set.cooldowns_seen.push((until, scope));
         }
-        Ok(())
     }
 
     /// Tasks whose time has come: delays that ended, timeouts, leases of plain clients, and ends whose dependents
@@ -163,7 +187,11 @@ impl Turn<'_> {
                 Err(halt) => return Err(halt),
             }
         }
-        if missing { Err(crate::set::Halt::Missing) } else { Ok(()) }
+        if missing {
+            Err(crate::set::Halt::Missing)
+        } else {
+            Ok(())
+        }
     }
 
     fn check_task(&mut self, key: TaskKey, budget: &mut usize) -> Need<()> {
@@ -174,7 +202,11 @@ impl Turn<'_> {
         let over = |time: Option<Timestamp>| time.is_some_and(|time| time <= self.now);
         match task.status {
             Status::Pending if over(task.delayed_until) => {
-                self.set.put_task(Task { delayed_until: None, ready_since: self.now, ..(*task).clone() });
+                self.set.put_task(Task {
+                    delayed_until: None,
+                    ready_since: self.now,
+                    ..(*task).clone()
+                });
                 self.set.opened.push(Opened::Task(key));
             }
             Status::InProgress if over(task.deadline) => self.time_out(key)?,
@@ -214,8 +246,13 @@ impl Turn<'_> {
             return;
         }
         self.set.locks_swept = self.now;
-        let gates: Vec<Gate> =
-            self.set.queues.gates().filter(|gate| matches!(gate, Gate::Lock(_))).cloned().collect();
+        let gates: Vec<Gate> = self
+            .set
+            .queues
+            .gates()
+            .filter(|gate| matches!(gate, Gate::Lock(_)))
+            .cloned()
+            .collect();
         for gate in gates {
             let Gate::Lock(lock) = &gate else { continue };
             if matches!(self.set.lock_holder(lock), Ok(None)) {

@@ -54,14 +54,21 @@ impl Turn<'_> {
             (own, cap) => own.or(cap),
         };
         let number = task.attempt + 1;
-        let key = AttemptKey { task: task.key, number };
+        let key = AttemptKey {
+            task: task.key,
+            number,
+        };
         let attempt = Attempt {
             key,
             task_id: task.id.clone(),
             external: false,
             agent: agent_id.clone(),
             registered: agent.is_some(),
-            state: if claimed { AttemptState::Taken } else { AttemptState::Offered },
+            state: if claimed {
+                AttemptState::Taken
+            } else {
+                AttemptState::Offered
+            },
             occupies: true,
             model: model.cloned(),
             project: task.project.clone(),
@@ -89,7 +96,9 @@ impl Turn<'_> {
             self.set.timers.set(agent_id, self.now + OFFER_TIMEOUT);
             self.touched.insert(agent_id.clone());
         }
-        let lease = agent.is_none().then(|| self.now + timeout.unwrap_or(self.set.settings.claim_lease));
+        let lease = agent
+            .is_none()
+            .then(|| self.now + timeout.unwrap_or(self.set.settings.claim_lease));
         let started = Task {
             status: Status::InProgress,
             gate: None,
@@ -98,15 +107,24 @@ impl Turn<'_> {
             claimed_at: Some(self.now),
             last_attempt: Some(self.now),
             lease_expires_at: lease,
-            deadline: if claimed { timeout.map(|timeout| self.now + timeout) } else { None },
+            deadline: if claimed {
+                timeout.map(|timeout| self.now + timeout)
+            } else {
+                None
+            },
             progress: 0,
             updated_at: self.now,
             ..task.clone()
         };
-        let kind = if claimed { EventKind::TaskClaimed } else { EventKind::TaskDispatched };
+        let kind = if claimed {
+            EventKind::TaskClaimed
+        } else {
+            EventKind::TaskDispatched
+        };
         let started = self.set.put_task(started);
         let payload = vec![("attempt", Value::Number(number.into()))];
-        self.set.emit(kind, Some(&started), Some(agent_id), self.now, payload);
+        self.set
+            .emit(kind, Some(&started), Some(agent_id), self.now, payload);
         self.set.put_attempt(attempt);
         Ok(started)
     }
@@ -119,7 +137,10 @@ impl Turn<'_> {
         attempt.state = AttemptState::Taken;
         if let Some(timeout) = attempt.timeout {
             let task = self.set.task(attempt.key.task)?;
-            self.set.put_task(Task { deadline: Some(self.now + timeout), ..(*task).clone() });
+            self.set.put_task(Task {
+                deadline: Some(self.now + timeout),
+                ..(*task).clone()
+            });
         }
         Ok(())
     }
@@ -149,16 +170,27 @@ impl Turn<'_> {
         });
         let model = model.cloned();
         if let Err(refusal) = self.permits(&task, &agent_id, model.as_ref())? {
-            let slug = if refusal.too_large { Slug::ExceedsAllowance } else { Slug::QuotaExceeded };
+            let slug = if refusal.too_large {
+                Slug::ExceedsAllowance
+            } else {
+                Slug::QuotaExceeded
+            };
             let wait = match refusal.until {
                 Some(until) => Some(until.since(self.now)),
                 None if refusal.too_large => None,
                 // The end of another attempt, or an operator, may help: there is no telling when.
                 None => Some(UNKNOWN_WAIT),
             };
-            return Err(Rejection::new(slug, refusal.reason.clone()).retry_after(wait).into());
+            return Err(Rejection::new(slug, refusal.reason.clone())
+                .retry_after(wait)
+                .into());
         }
-        Ok(Reply::Then(self.start(&task, &agent_id, agent.as_deref(), true)?))
+        Ok(Reply::Then(self.start(
+            &task,
+            &agent_id,
+            agent.as_deref(),
+            true,
+        )?))
     }
 
     fn check_claimable(&mut self, task: &Task) -> Need<()> {
@@ -205,9 +237,11 @@ impl Turn<'_> {
             AgentStatus::Offline => return no(Slug::AgentOffline, format!("agent `{id}` is offline")),
             AgentStatus::Draining => return no(Slug::AgentDraining, format!("agent `{id}` is draining")),
             AgentStatus::Quarantined => {
-                return Err(Rejection::new(Slug::AgentQuarantined, format!("agent `{id}` is quarantined"))
-                    .retry_after(wait(agent.quarantined_until, self.now))
-                    .into());
+                return Err(
+                    Rejection::new(Slug::AgentQuarantined, format!("agent `{id}` is quarantined"))
+                        .retry_after(wait(agent.quarantined_until, self.now))
+                        .into(),
+                );
             }
             AgentStatus::Available | AgentStatus::Busy => {}
         }
@@ -219,15 +253,23 @@ impl Turn<'_> {
             .map(crate::name::Label::as_str)
             .collect();
         if !lacking.is_empty() {
-            return no(Slug::MissingCapability, format!("agent `{id}` lacks: {}", lacking.join(", ")));
+            return no(
+                Slug::MissingCapability,
+                format!("agent `{id}` lacks: {}", lacking.join(", ")),
+            );
         }
         if let Some(model) = &demand.model
             && !agent.has_model(model)
         {
-            return no(Slug::MissingCapability, format!("agent `{id}` cannot use model {model}"));
+            return no(
+                Slug::MissingCapability,
+                format!("agent `{id}` cannot use model {model}"),
+            );
         }
         let paused = agent.paused_until.max(
-            agent.model_for(demand.model.as_ref()).and_then(|model| agent.paused_models.get(model).copied()),
+            agent
+                .model_for(demand.model.as_ref())
+                .and_then(|model| agent.paused_models.get(model).copied()),
         );
         if paused.is_some() {
             return Err(Rejection::new(
@@ -240,7 +282,11 @@ impl Turn<'_> {
         if !agent.has_room() {
             return no(
                 Slug::AgentFull,
-                format!("agent `{id}` has no room: {} of {} attempts", agent.load(), agent.max_load),
+                format!(
+                    "agent `{id}` has no room: {} of {} attempts",
+                    agent.load(),
+                    agent.max_load
+                ),
             );
         }
         Ok(())
@@ -295,10 +341,16 @@ impl Turn<'_> {
         let task = self.named(&completion.id)?;
         let number = completion.attempt.unwrap_or(task.attempt);
         let attempt = self.attempt_of(&task, number)?;
-        let speaks = self.check_speaker(actor, &task, &attempt, completion.agent.as_ref(), completion.attempt);
+        let speaks = Self::check_speaker(
+            actor,
+            &task,
+            &attempt,
+            completion.agent.as_ref(),
+            completion.attempt,
+        );
         let mut attempt = (*attempt).clone();
         let told = attempt.stop;
-        let used = self.totals(&task, &attempt, completion);
+        let used = Self::totals(&task, &attempt, completion);
         if let Err(Halt::Rejected(rejection)) = speaks {
             return self.refuse_stranger(actor, attempt, used.as_ref(), *rejection);
         }
@@ -313,7 +365,9 @@ impl Turn<'_> {
                 let task = self.set.task(task.key)?;
                 self.end_by_report(&task, attempt, completion).map(Ok)
             }
-            AttemptState::Ended(outcome) => self.complete_late(&task, attempt, outcome, completion, used.as_ref()),
+            AttemptState::Ended(outcome) => {
+                self.complete_late(&task, attempt, outcome, completion, used.as_ref())
+            }
         }
     }
 
@@ -326,7 +380,9 @@ impl Turn<'_> {
         used: Option<&Used>,
         rejection: Rejection,
     ) -> Need<Result<Arc<Task>, Rejection>> {
-        let open = attempt.ended_at.is_some_and(|ended| self.now.since(ended) <= LATE_USAGE);
+        let open = attempt
+            .ended_at
+            .is_some_and(|ended| self.now.since(ended) <= LATE_USAGE);
         match used {
             Some(used) if open && actor.may_act_as(&attempt.agent) => {
                 self.use_by(&mut attempt, used)?;
@@ -346,7 +402,9 @@ impl Turn<'_> {
         completion: &Completion,
         used: Option<&Used>,
     ) -> Need<Result<Arc<Task>, Rejection>> {
-        let open = attempt.ended_at.is_none_or(|ended| self.now.since(ended) <= LATE_USAGE);
+        let open = attempt
+            .ended_at
+            .is_none_or(|ended| self.now.since(ended) <= LATE_USAGE);
         if open && let Some(used) = used {
             self.use_by(&mut attempt, used)?;
         }
@@ -373,7 +431,10 @@ impl Turn<'_> {
             let agent = attempt.agent.clone();
             self.praise(&agent)?;
             self.set.put_attempt(attempt);
-            let done = Task { claimed_by: Some(agent.clone()), ..(*task).clone() };
+            let done = Task {
+                claimed_by: Some(agent.clone()),
+                ..(*task).clone()
+            };
             return self.finish_success(done, &agent, &completion.result).map(Ok);
         }
         let number = attempt.key.number;
@@ -383,8 +444,9 @@ impl Turn<'_> {
         } else {
             format!("attempt {number} is not the current one: {}", task.attempt)
         };
-        Ok(Err(Rejection::new(Slug::StaleAttempt, message)
-            .with_details(format!("task `{}` is {}", task.id, task.status.name()))))
+        Ok(Err(Rejection::new(Slug::StaleAttempt, message).with_details(
+            format!("task `{}` is {}", task.id, task.status.name()),
+        )))
     }
 
     /// The attempt that a request is about.
@@ -392,21 +454,35 @@ impl Turn<'_> {
         let attempt = match number {
             0 => None,
             _ if number > task.attempt => None,
-            _ => self.set.attempt(AttemptKey { task: task.key, number })?,
+            _ => self.set.attempt(AttemptKey {
+                task: task.key,
+                number,
+            })?,
         };
         attempt.ok_or_else(|| {
             let message = if number == 0 {
-                format!("task `{}` is {}: nobody has claimed it", task.id, task.status.name())
+                format!(
+                    "task `{}` is {}: nobody has claimed it",
+                    task.id,
+                    task.status.name()
+                )
             } else {
                 format!("task `{}` has no attempt {number}", task.id)
             };
-            Rejection::new(if number == 0 { Slug::WrongState } else { Slug::StaleAttempt }, message).into()
+            Rejection::new(
+                if number == 0 {
+                    Slug::WrongState
+                } else {
+                    Slug::StaleAttempt
+                },
+                message,
+            )
+            .into()
         })
     }
 
     /// Whether the speaker may speak for this attempt.
     pub(super) fn check_speaker(
-        &mut self,
         actor: &Actor,
         task: &Task,
         attempt: &Attempt,
@@ -441,7 +517,7 @@ impl Turn<'_> {
         .into())
     }
 
-    fn totals(&self, task: &Task, attempt: &Attempt, completion: &Completion) -> Option<Used> {
+    fn totals(task: &Task, attempt: &Attempt, completion: &Completion) -> Option<Used> {
         if completion.tokens.is_none() && completion.cost.is_none() {
             return None;
         }
@@ -452,7 +528,12 @@ impl Turn<'_> {
             .or_else(|| task.class.demand.model.clone())
             .or_else(reported)
             .or_else(|| attempt.model.clone());
-        Some(Used { model, tokens: completion.tokens.unwrap_or_default(), cost: completion.cost, total: true })
+        Some(Used {
+            model,
+            tokens: completion.tokens.unwrap_or_default(),
+            cost: completion.cost,
+            total: true,
+        })
     }
 
     /// A live attempt ends by the word of its agent.
@@ -473,8 +554,12 @@ impl Turn<'_> {
             let unasked = model.is_some() && model != attempt.model;
             self.end(attempt, Outcome::Released)?;
             self.pause(&agent, model.as_ref(), until)?;
-            let task = self.give_back(task, &agent, "rate limited")?;
-            return if unasked { self.put_off(&task, &agent) } else { Ok(task) };
+            let task = self.give_back(task, &agent, "rate limited");
+            return Ok(if unasked {
+                self.put_off(&task, &agent)
+            } else {
+                task
+            });
         }
         if attempt.stop == Some(StopReason::Limit) {
             self.release_for_limit(task, &attempt)?;
@@ -485,7 +570,13 @@ impl Turn<'_> {
             message => message,
         };
         self.blame(&attempt)?;
-        self.fail(task, attempt, Outcome::Failed, reason, Some(completion.result.clone()))
+        self.fail(
+            task,
+            attempt,
+            Outcome::Failed,
+            reason,
+            Some(completion.result.clone()),
+        )
     }
 
     pub(super) fn finish_success(
@@ -506,9 +597,19 @@ impl Turn<'_> {
             updated_at: self.now,
             ..task
         });
-        self.set.put_ending(Ending { task: done.key, result: Some(result.clone()), fail_reason: None });
+        self.set.put_ending(Ending {
+            task: done.key,
+            result: Some(result.clone()),
+            fail_reason: None,
+        });
         let payload = vec![("attempt", Value::Number(done.attempt.into()))];
-        self.set.emit(EventKind::TaskCompleted, Some(&done), Some(agent), self.now, payload);
+        self.set.emit(
+            EventKind::TaskCompleted,
+            Some(&done),
+            Some(agent),
+            self.now,
+            payload,
+        );
         self.tell_dependents(done, false)
     }
 
@@ -585,7 +686,13 @@ impl Turn<'_> {
             ("outcome", Value::Text(outcome.name().into())),
             ("reason", Value::Text(clip(reason))),
         ];
-        self.set.emit(EventKind::TaskAttemptFailed, Some(task), Some(&agent), self.now, payload);
+        self.set.emit(
+            EventKind::TaskAttemptFailed,
+            Some(task),
+            Some(&agent),
+            self.now,
+            payload,
+        );
         let mut failed_on = task.failed_on.to_vec();
         if !failed_on.contains(&agent) {
             failed_on.push(agent.clone());
@@ -593,7 +700,11 @@ impl Turn<'_> {
             failed_on.drain(..excess);
         }
         let has_result = result.is_some();
-        self.set.put_ending(Ending { task: task.key, result, fail_reason: Some(reason.to_owned()) });
+        self.set.put_ending(Ending {
+            task: task.key,
+            result,
+            fail_reason: Some(reason.to_owned()),
+        });
         let failed = Task {
             retry_count: retries,
             failed_on: failed_on.into(),
@@ -612,18 +723,31 @@ impl Turn<'_> {
                 ready_since: until,
                 ..failed
             });
-            let payload = vec![("retry", Value::Number(retries.into())), ("not_before", Value::Time(until))];
-            self.set.emit(EventKind::TaskRetried, Some(&waiting), None, self.now, payload);
+            let payload = vec![
+                ("retry", Value::Number(retries.into())),
+                ("not_before", Value::Time(until)),
+            ];
+            self.set
+                .emit(EventKind::TaskRetried, Some(&waiting), None, self.now, payload);
             return Ok(waiting);
         }
-        let dead = self.set.put_task(Task { status: Status::Failed, ..failed });
+        let dead = self.set.put_task(Task {
+            status: Status::Failed,
+            ..failed
+        });
         let payload = vec![("reason", Value::Text(clip(reason)))];
-        self.set.emit(EventKind::TaskDeadLettered, Some(&dead), Some(&agent), self.now, payload);
+        self.set.emit(
+            EventKind::TaskDeadLettered,
+            Some(&dead),
+            Some(&agent),
+            self.now,
+            payload,
+        );
         self.tell_dependents(dead, false)
     }
 
     /// A task whose attempt was given back waits again at once, with no failure counted.
-    pub(super) fn give_back(&mut self, task: &Arc<Task>, agent: &AgentId, why: &str) -> Need<Arc<Task>> {
+    pub(super) fn give_back(&mut self, task: &Arc<Task>, agent: &AgentId, why: &str) -> Arc<Task> {
         let task = self.set.put_task(Task {
             status: Status::Pending,
             claimed_by: None,
@@ -633,45 +757,62 @@ impl Turn<'_> {
             updated_at: self.now,
             ..(**task).clone()
         });
-        let payload =
-            vec![("attempt", Value::Number(task.attempt.into())), ("reason", Value::Text(why.into()))];
-        self.set.emit(EventKind::TaskReleased, Some(&task), Some(agent), self.now, payload);
+        let payload = vec![
+            ("attempt", Value::Number(task.attempt.into())),
+            ("reason", Value::Text(why.into())),
+        ];
+        self.set.emit(
+            EventKind::TaskReleased,
+            Some(&task),
+            Some(agent),
+            self.now,
+            payload,
+        );
         self.set.opened.push(Opened::Task(task.key));
-        Ok(task)
+        task
     }
 
     /// An attempt that was stopped for a limit ends as released.
     pub(super) fn release_for_limit(&mut self, task: &Arc<Task>, attempt: &Attempt) -> Need<()> {
-        let unasked = attempt.usage.iter().any(|entry| entry.model.is_some() && entry.model != attempt.model);
+        let unasked = attempt
+            .usage
+            .iter()
+            .any(|entry| entry.model.is_some() && entry.model != attempt.model);
         self.end(attempt.clone(), Outcome::Released)?;
-        let task = self.give_back(task, &attempt.agent, "limit")?;
+        let task = self.give_back(task, &attempt.agent, "limit");
         if unasked {
-            self.put_off(&task, &attempt.agent)?;
+            self.put_off(&task, &attempt.agent);
         }
         Ok(())
     }
 
     /// The check of a dispatch does not see a model that the task does not name. What was stopped for such a model is
     /// not started again at once on the same agent, only to spend and be stopped again.
-    fn put_off(&mut self, task: &Task, agent: &AgentId) -> Need<Arc<Task>> {
+    fn put_off(&mut self, task: &Task, agent: &AgentId) -> Arc<Task> {
         let until = self.now + task.backoff(task.attempt);
         let mut failed_on = task.failed_on.to_vec();
         if !failed_on.contains(agent) {
             failed_on.push(agent.clone());
         }
-        Ok(self.set.put_task(Task {
+        self.set.put_task(Task {
             delayed_until: Some(until),
             ready_since: until,
             failed_on: failed_on.into(),
             ..task.clone()
-        }))
+        })
     }
 
     /// An attempt whose agent is gone or no longer knows of it: a failed one.
     pub(super) fn lose(&mut self, attempt: &Attempt, reason: &str) -> Need<()> {
         let task = self.set.task(attempt.key.task)?;
         let payload = vec![("attempt", Value::Number(attempt.key.number.into()))];
-        self.set.emit(EventKind::LeaseExpired, Some(&task), Some(&attempt.agent), self.now, payload);
+        self.set.emit(
+            EventKind::LeaseExpired,
+            Some(&task),
+            Some(&attempt.agent),
+            self.now,
+            payload,
+        );
         if attempt.stop == Some(StopReason::Limit) {
             return self.release_for_limit(&task, attempt);
         }
@@ -692,9 +833,13 @@ impl Turn<'_> {
         let attempt = self.current(actor, &task, number, agent)?;
         let holder = attempt.agent.clone();
         self.end((*attempt).clone(), Outcome::Released)?;
-        let why = if actor.is_admin() { "by an operator" } else { "by its agent" };
+        let why = if actor.is_admin() {
+            "by an operator"
+        } else {
+            "by its agent"
+        };
         let task = self.set.task(task.key)?;
-        Ok(Reply::Then(self.give_back(&task, &holder, why)?))
+        Ok(Reply::Then(self.give_back(&task, &holder, why)))
     }
 
     /// The live attempt of a task, when the speaker may speak for it.
@@ -706,7 +851,7 @@ impl Turn<'_> {
         agent: Option<&AgentId>,
     ) -> Need<Arc<Attempt>> {
         let attempt = self.attempt_of(task, number.unwrap_or(task.attempt))?;
-        self.check_speaker(actor, task, &attempt, agent, number)?;
+        Self::check_speaker(actor, task, &attempt, agent, number)?;
         if attempt.is_live() {
             return Ok(attempt);
         }
@@ -716,7 +861,11 @@ impl Turn<'_> {
             }
             _ => format!("task `{}` is {}, not in progress", task.id, task.status.name()),
         };
-        let slug = if number.is_some() { Slug::StaleAttempt } else { Slug::WrongState };
+        let slug = if number.is_some() {
+            Slug::StaleAttempt
+        } else {
+            Slug::WrongState
+        };
         Err(Rejection::new(slug, message).into())
     }
 
@@ -727,14 +876,20 @@ impl Turn<'_> {
         if let Some(agent) = self.set.agent(id)?
             && (!agent.fast_failures.is_empty() || agent.quarantines > 0)
         {
-            self.set.put_agent(Agent { fast_failures: Vec::new(), quarantines: 0, ..(*agent).clone() });
+            self.set.put_agent(Agent {
+                fast_failures: Vec::new(),
+                quarantines: 0,
+                ..(*agent).clone()
+            });
         }
         Ok(())
     }
 
     /// A failure: three fast ones in a row, of different tasks, put the agent in quarantine.
     pub(super) fn blame(&mut self, attempt: &Attempt) -> Need<()> {
-        let Some(agent) = self.set.agent(&attempt.agent)? else { return Ok(()) };
+        let Some(agent) = self.set.agent(&attempt.agent)? else {
+            return Ok(());
+        };
         let mut agent = (*agent).clone();
         if self.now.since(attempt.started_at) >= FAST_FAILURE {
             agent.fast_failures.clear();
@@ -748,7 +903,13 @@ impl Turn<'_> {
             agent.quarantined_until = Some(until);
             self.set.timers.set(&agent.id, until);
             let payload = vec![("until", Value::Time(until))];
-            self.set.emit(EventKind::AgentQuarantined, None, Some(&agent.id), self.now, payload);
+            self.set.emit(
+                EventKind::AgentQuarantined,
+                None,
+                Some(&agent.id),
+                self.now,
+                payload,
+            );
         }
         self.set.put_agent(agent);
         Ok(())
@@ -758,7 +919,9 @@ impl Turn<'_> {
     fn pause(&mut self, id: &AgentId, model: Option<&ModelName>, until: Timestamp) -> Need<()> {
         // A time that has passed by our clock was meant to lie ahead: without any pause the task would be back at once.
         let until = until.clamp(self.now + MIN_PAUSE, self.now + MAX_PAUSE);
-        let Some(agent) = self.set.agent(id)? else { return Ok(()) };
+        let Some(agent) = self.set.agent(id)? else {
+            return Ok(());
+        };
         let mut agent = (*agent).clone();
         let mut payload = vec![("until", Value::Time(until))];
         match model {
@@ -771,7 +934,8 @@ impl Turn<'_> {
         }
         self.set.put_agent(agent);
         self.set.timers.set(id, until);
-        self.set.emit(EventKind::AgentPaused, None, Some(id), self.now, payload);
+        self.set
+            .emit(EventKind::AgentPaused, None, Some(id), self.now, payload);
         Ok(())
     }
 

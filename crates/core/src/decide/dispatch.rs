@@ -10,7 +10,7 @@
 //! - I1: a task takes no lock that is taken, nor one that an earlier task wants which lacks nothing but locks.
 //! - I4: nothing starts unless every scope of it permits.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Turn;
 use crate::command::WaitingReason;
@@ -19,8 +19,8 @@ use crate::limit::{Ask, LimitRefusal, Scope};
 use crate::name::{AgentId, LockName, ModelName};
 use crate::router;
 use crate::set::queues::Front;
-use crate::set::{Need, Opened};
 use crate::set::rows::Value;
+use crate::set::{Need, Opened};
 use crate::task::{ClassId, DispatchOrder, Gate, Priority, Queue, Task, TaskKey};
 
 /// How many tasks of one queue may be passed over in a turn because they are too large for what is left.
@@ -42,7 +42,7 @@ enum Try {
 /// The queues that are being worked off.
 #[derive(Default)]
 struct Active {
-    fronts: BTreeMap<(DispatchOrder, Queue), ()>,
+    fronts: BTreeSet<(DispatchOrder, Queue)>,
     closed: HashSet<ClassId>,
     /// Tasks started or moved aside so far.
     moved: usize,
@@ -83,13 +83,13 @@ impl Turn<'_> {
             let cursor = self.set.cursors.remove(&queue);
             self.push_front(&mut active, queue, cursor)?;
         }
-        while let Some(((order, queue), ())) = active.fronts.pop_first() {
+        while let Some((order, queue)) = active.fronts.pop_first() {
             if active.closed.contains(&queue.class) {
                 continue;
             }
             self.work_off(&mut active, order, queue.clone())?;
             if active.stopped || active.moved >= MAX_MOVED {
-                left.extend(active.fronts.into_keys().map(|(_, queue)| queue));
+                left.extend(active.fronts.into_iter().map(|(_, queue)| queue));
                 left.insert(queue);
                 break;
             }
@@ -137,8 +137,14 @@ impl Turn<'_> {
             }
             Try::Gated(gate) => {
                 active.moved += 1;
-                let aside = Queue { class: queue.class, gate: Some(gate.clone()) };
-                self.set.put_task(Task { gate: Some(gate), ..(*task).clone() });
+                let aside = Queue {
+                    class: queue.class,
+                    gate: Some(gate.clone()),
+                };
+                self.set.put_task(Task {
+                    gate: Some(gate),
+                    ..(*task).clone()
+                });
                 if !self.may_let_others_by(&task, &gate_of(&aside))? {
                     self.shut(aside);
                 }
@@ -158,7 +164,7 @@ impl Turn<'_> {
     fn push_front(&mut self, active: &mut Active, queue: Queue, after: Option<DispatchOrder>) -> Need<()> {
         match self.set.queues.front(&queue, after) {
             Front::Task(order) => {
-                active.fronts.insert((order, queue), ());
+                active.fronts.insert((order, queue));
                 Ok(())
             }
             Front::Empty => Ok(()),
@@ -186,7 +192,9 @@ impl Turn<'_> {
             return Ok(false);
         }
         let counter = self.set.counter(&Scope::Fleet)?;
-        Ok(policy.permits(&Scope::Fleet, &counter, Ask::default(), self.now).is_err())
+        Ok(policy
+            .permits(&Scope::Fleet, &counter, Ask::default(), self.now)
+            .is_err())
     }
 
     /// Whether some agent could take a task of this class that asks for nothing else.
@@ -195,7 +203,11 @@ impl Turn<'_> {
         let now = self.now;
         let fleet = self.set.fleet(now)?;
         fleet.prepare(&class);
-        let ask = router::Ask { demand: &class.demand, critical: false, avoid: &[] };
+        let ask = router::Ask {
+            demand: &class.demand,
+            critical: false,
+            avoid: &[],
+        };
         Ok(fleet.route_class(class.id, ask, &mut |_| true).is_some())
     }
 
@@ -224,7 +236,9 @@ impl Turn<'_> {
         }
         if all {
             let queues: Vec<Queue> = self.set.queues.waiting().cloned().collect();
-            self.set.open_gated.extend(queues.iter().filter(|queue| queue.gate.is_some()).cloned());
+            self.set
+                .open_gated
+                .extend(queues.iter().filter(|queue| queue.gate.is_some()).cloned());
             concerned.extend(queues);
             return Ok(concerned);
         }
@@ -254,7 +268,11 @@ impl Turn<'_> {
         for queue in candidates {
             let class = self.set.class_by_id(queue.class)?;
             let by_model = !models.is_empty()
-                && class.demand.model.as_ref().is_none_or(|model| models.contains(model));
+                && class
+                    .demand
+                    .model
+                    .as_ref()
+                    .is_none_or(|model| models.contains(model));
             if by_model || profiles.iter().any(|profile| profile.serves(&class.demand)) {
                 concerned.insert(queue);
             }
@@ -291,10 +309,18 @@ impl Turn<'_> {
     /// The first limit of repository, project or fleet that refuses a task, whoever takes it.
     pub(super) fn shared_refusal(&mut self, task: &Task) -> Need<Option<(Gate, LimitRefusal)>> {
         let hold = self.hold_for(task, task.class.demand.model.as_ref())?;
-        let ask = Ask { tokens: hold.tokens, cost: hold.cost, produces: task.produces };
+        let ask = Ask {
+            tokens: hold.tokens,
+            cost: hold.cost,
+            produces: task.produces,
+        };
         let scopes = [
-            task.repo.clone().map(|repo| (Gate::Repo(repo.clone()), Scope::Repo(repo))),
-            task.project.clone().map(|project| (Gate::Project(project.clone()), Scope::Project(project))),
+            task.repo
+                .clone()
+                .map(|repo| (Gate::Repo(repo.clone()), Scope::Repo(repo))),
+            task.project
+                .clone()
+                .map(|project| (Gate::Project(project.clone()), Scope::Project(project))),
             Some((Gate::Fleet, Scope::Fleet)),
         ];
         for (gate, scope) in scopes.into_iter().flatten() {
@@ -316,7 +342,11 @@ impl Turn<'_> {
             Gate::Estimate => Ok(true),
             Gate::Lock(_) => Ok(false),
             Gate::Fleet | Gate::Project(_) | Gate::Repo(_) => {
-                let modest = Task { estimated_tokens: 0, produces: None, ..task.clone() };
+                let modest = Task {
+                    estimated_tokens: 0,
+                    produces: None,
+                    ..task.clone()
+                };
                 Ok(self.shared_refusal(&modest)?.is_none())
             }
         }
@@ -327,7 +357,11 @@ impl Turn<'_> {
         let mut refused: HashSet<AgentId> = HashSet::new();
         let now = self.now;
         let hold = self.hold_for(task, task.class.demand.model.as_ref())?;
-        let needs = Ask { tokens: hold.tokens, cost: hold.cost, produces: task.produces };
+        let needs = Ask {
+            tokens: hold.tokens,
+            cost: hold.cost,
+            produces: task.produces,
+        };
         loop {
             let ask = router::Ask {
                 demand: &task.class.demand,
@@ -367,7 +401,11 @@ impl Turn<'_> {
             })));
         }
         let hold = self.hold_for(task, model)?;
-        let ask = Ask { tokens: hold.tokens, cost: hold.cost, produces: task.produces };
+        let ask = Ask {
+            tokens: hold.tokens,
+            cost: hold.cost,
+            produces: task.produces,
+        };
         let scopes = [
             Some(agent_scope),
             task.repo.clone().map(Scope::Repo),
@@ -446,7 +484,9 @@ impl Turn<'_> {
             if task.refusal_told || task.queue().is_none() {
                 continue;
             }
-            let Some(waiting) = self.waiting(&task)? else { continue };
+            let Some(waiting) = self.waiting(&task)? else {
+                continue;
+            };
             let kind = match waiting.reason {
                 WaitingReason::NoAgents | WaitingReason::NoCapableAgent | WaitingReason::AllBusy => {
                     EventKind::DispatchFailedNoAgent
@@ -456,7 +496,10 @@ impl Turn<'_> {
                 }
                 _ => continue,
             };
-            let task = self.set.put_task(Task { refusal_told: true, ..(*task).clone() });
+            let task = self.set.put_task(Task {
+                refusal_told: true,
+                ..(*task).clone()
+            });
             let payload = vec![
                 ("reason", Value::Text(waiting.reason.name().into())),
                 ("detail", Value::Text(waiting.detail)),

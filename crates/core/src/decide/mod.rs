@@ -132,16 +132,26 @@ pub fn decide(set: &mut WorkingSet, requests: &[Request], now: Timestamp) -> Dec
     }
     set.discard();
     let wanted = set.take_wanted();
-    assert!(!wanted.is_empty(), "a turn stopped for missing rows that it did not name");
+    assert!(
+        !wanted.is_empty(),
+        "a turn stopped for missing rows that it did not name"
+    );
     Decision::More(Box::new(wanted))
 }
 
 impl Turn<'_> {
     fn run(&mut self, request: &Request) -> Need<Reply> {
-        let Some(idempotency) = request.idempotency.as_ref().filter(|_| is_replayable(&request.command)) else {
+        let Some(idempotency) = request
+            .idempotency
+            .as_ref()
+            .filter(|_| is_replayable(&request.command))
+        else {
             return self.command(request);
         };
-        let key = ReplayKey { token: Arc::clone(&idempotency.token), key: Arc::clone(&idempotency.key) };
+        let key = ReplayKey {
+            token: Arc::clone(&idempotency.token),
+            key: Arc::clone(&idempotency.key),
+        };
         if let Some(replay) = self.set.replay(&key)?
             && self.now < replay.at + IDEMPOTENCY_TTL
         {
@@ -156,7 +166,14 @@ impl Turn<'_> {
         }
         let reply = self.command(request)?;
         if let Some(answer) = self.replay_answer(&reply, &request.command)? {
-            self.set.put_replay(key, Replay { digest: idempotency.digest, at: self.now, answer });
+            self.set.put_replay(
+                key,
+                Replay {
+                    digest: idempotency.digest,
+                    at: self.now,
+                    answer,
+                },
+            );
             // Who remembers a new key also forgets old ones, so that their number stays bounded.
             self.set.forget_before = Some(self.now - IDEMPOTENCY_TTL);
         }
@@ -175,12 +192,15 @@ impl Turn<'_> {
             Command::Release { id, attempt, agent } => self.release(actor, id, *attempt, agent.as_ref()),
             Command::Hold(id) => self.hold(id),
             Command::Unhold(id) => self.unhold(id),
-            Command::Output { id, attempt, agent, text } => {
-                self.output(actor, id, *attempt, agent.as_ref(), text)
-            }
+            Command::Output {
+                id,
+                attempt,
+                agent,
+                text,
+            } => self.output(actor, id, *attempt, agent.as_ref(), text),
             Command::Register(agent) => self.register(agent),
             Command::Deregister(id) => self.deregister(id),
-            Command::Sync(sync) => self.sync(actor, request.ticket, sync),
+            Command::Sync(sync) => self.sync(actor, sync),
             Command::Drain(id) => self.drain(id, true),
             Command::Undrain(id) => self.drain(id, false),
             Command::Lift(id) => self.lift(id),
@@ -310,10 +330,16 @@ impl Turn<'_> {
                 for item in items {
                     again.push(match item {
                         ReplayItem::Task(id) => Ok(self.existing(id)?),
-                        ReplayItem::Refused { slug, message, details } => {
+                        ReplayItem::Refused {
+                            slug,
+                            message,
+                            details,
+                        } => {
                             let slug = Slug::ALL.iter().copied().find(|known| known.name() == slug);
-                            Err(Rejection::new(slug.unwrap_or(Slug::InvalidField), message.clone())
-                                .with_details(details.clone()))
+                            Err(
+                                Rejection::new(slug.unwrap_or(Slug::InvalidField), message.clone())
+                                    .with_details(details.clone()),
+                            )
                         }
                     });
                 }

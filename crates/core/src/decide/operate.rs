@@ -44,33 +44,57 @@ impl Turn<'_> {
     }
 
     fn note(&mut self, actor: &Actor, key: TaskKey, patch: &TaskPatch) -> Need<()> {
-        let Some(text) = patch.note.as_ref().filter(|text| !text.is_empty()) else { return Ok(()) };
+        let Some(text) = patch.note.as_ref().filter(|text| !text.is_empty()) else {
+            return Ok(());
+        };
         let task = self.set.task(key)?;
         if !actor.is_admin() && task.status != Status::InProgress {
             // Only who worked on it last has something to say of a task that nobody works on.
             let attempt = self.attempt_of(&task, task.attempt)?;
             if !actor.may_act_as(&attempt.agent) && !actor.is_attempt(&task.id, attempt.key.number) {
-                return Err(Rejection::new(Slug::NotHolder, "notes: this token has not worked on the task").into());
+                return Err(
+                    Rejection::new(Slug::NotHolder, "notes: this token has not worked on the task").into(),
+                );
             }
         }
         let author = match &patch.agent {
             Some(agent) => Arc::from(agent.as_str()),
             None => Arc::clone(&actor.name),
         };
-        self.set.add_note(key, Note { at: self.now, author, text: text.clone() });
-        self.set.put_task(Task { notes: task.notes + 1, updated_at: self.now, ..(*task).clone() });
+        self.set.add_note(
+            key,
+            Note {
+                at: self.now,
+                author,
+                text: text.clone(),
+            },
+        );
+        self.set.put_task(Task {
+            notes: task.notes + 1,
+            updated_at: self.now,
+            ..(*task).clone()
+        });
         Ok(())
     }
 
     /// A new state by PATCH is one of the other commands.
-    fn patch_status(&mut self, actor: &Actor, task: &Arc<Task>, status: Status, patch: &TaskPatch) -> Need<Reply> {
+    fn patch_status(
+        &mut self,
+        actor: &Actor,
+        task: &Arc<Task>,
+        status: Status,
+        patch: &TaskPatch,
+    ) -> Need<Reply> {
         let reply = match status {
             Status::Completed | Status::Failed => {
                 let completion = Completion {
                     id: task.id.clone(),
                     attempt: patch.attempt,
                     agent: patch.agent.clone(),
-                    result: TaskResult { success: status == Status::Completed, ..TaskResult::default() },
+                    result: TaskResult {
+                        success: status == Status::Completed,
+                        ..TaskResult::default()
+                    },
                     model: None,
                     tokens: None,
                     cost: None,
@@ -108,7 +132,11 @@ impl Turn<'_> {
             prefers: patch.prefers.clone().unwrap_or_else(|| old.prefers.clone()),
             model: old.model.clone(),
         };
-        let class = if demand == *old { Arc::clone(&task.class) } else { self.set.class(&demand)? };
+        let class = if demand == *old {
+            Arc::clone(&task.class)
+        } else {
+            self.set.class(&demand)?
+        };
         let not_before = patch.not_before.unwrap_or(task.not_before);
         let delayed_until = if patch.not_before.is_some() {
             // A backoff after a failed attempt stays.
@@ -150,7 +178,9 @@ impl Turn<'_> {
     fn reopen_locks(&mut self, task: &Task) {
         if matches!(task.gate, Some(crate::task::Gate::Lock(_))) {
             for lock in task.locks.iter() {
-                self.set.opened.push(Opened::Gate(crate::task::Gate::Lock(lock.clone())));
+                self.set
+                    .opened
+                    .push(Opened::Gate(crate::task::Gate::Lock(lock.clone())));
             }
         }
     }
@@ -179,7 +209,13 @@ impl Turn<'_> {
                 ("attempt", Value::Number(attempt.key.number.into())),
                 ("progress", Value::Number(progress.into())),
             ];
-            self.set.emit(EventKind::TaskProgress, Some(&changed), Some(&attempt.agent), self.now, payload);
+            self.set.emit(
+                EventKind::TaskProgress,
+                Some(&changed),
+                Some(&attempt.agent),
+                self.now,
+                payload,
+            );
         }
         Ok(())
     }
@@ -241,7 +277,10 @@ impl Turn<'_> {
                 _ => Err(wrong_state(&task, "it is not held")),
             };
         }
-        Ok(Reply::Then(self.wait_again(&Task { held: false, ..(*task).clone() })))
+        Ok(Reply::Then(self.wait_again(&Task {
+            held: false,
+            ..(*task).clone()
+        })))
     }
 
     /// Puts a task where its dependencies and its time put it: blocked, pending, or ready.
@@ -299,7 +338,13 @@ impl Turn<'_> {
         });
         self.reopen_locks(&current);
         let payload = vec![("attempt", Value::Number(task.attempt.into()))];
-        self.set.emit(EventKind::TaskCancelled, Some(&cancelled), agent.as_ref(), self.now, payload);
+        self.set.emit(
+            EventKind::TaskCancelled,
+            Some(&cancelled),
+            agent.as_ref(),
+            self.now,
+            payload,
+        );
         self.tell_dependents(cancelled, cascade)
     }
 
@@ -314,7 +359,10 @@ impl Turn<'_> {
                 return Err(wrong_state(&task, "it waits for its dependencies, or is held"));
             }
             Status::InProgress | Status::Completed => {
-                return Err(wrong_state(&task, "only what failed, was cancelled or waits is retried"));
+                return Err(wrong_state(
+                    &task,
+                    "only what failed, was cancelled or waits is retried",
+                ));
             }
         };
         let afresh = Task {
@@ -329,9 +377,23 @@ impl Turn<'_> {
             ..(*task).clone()
         };
         let task = self.wait_again(&afresh);
-        self.set.put_ending(Ending { task: task.key, result: None, fail_reason: None });
-        self.set.emit(EventKind::TaskRetried, Some(&task), None, self.now, vec![("retry", Value::Number(0))]);
-        Ok(Reply::Then(if revived { self.tell_dependents(task, false)? } else { task }))
+        self.set.put_ending(Ending {
+            task: task.key,
+            result: None,
+            fail_reason: None,
+        });
+        self.set.emit(
+            EventKind::TaskRetried,
+            Some(&task),
+            None,
+            self.now,
+            vec![("retry", Value::Number(0))],
+        );
+        Ok(Reply::Then(if revived {
+            self.tell_dependents(task, false)?
+        } else {
+            task
+        }))
     }
 
     // ---- dependents ----------------------------------------------------------------------------------------------
@@ -341,9 +403,18 @@ impl Turn<'_> {
         if task.dependents == 0 {
             return Ok(task);
         }
-        let cascade = cascade || task.fanout.is_some_and(|fanout| fanout.cascade && task.status == Status::Cancelled);
-        let fanout = Fanout { after: TaskKey(0), cascade };
-        let task = self.set.put_task(Task { fanout: Some(fanout), ..(*task).clone() });
+        let cascade = cascade
+            || task
+                .fanout
+                .is_some_and(|fanout| fanout.cascade && task.status == Status::Cancelled);
+        let fanout = Fanout {
+            after: TaskKey(0),
+            cascade,
+        };
+        let task = self.set.put_task(Task {
+            fanout: Some(fanout),
+            ..(*task).clone()
+        });
         let mut budget = MAX_FANOUT;
         self.go_on_telling(task.key, &mut budget)
     }
@@ -370,7 +441,10 @@ impl Turn<'_> {
             let after = page.last().map_or(fanout.after, |(dependent, _)| *dependent);
             let task = self.set.task(key)?;
             let rest = (!done).then_some(Fanout { after, ..fanout });
-            self.set.put_task(Task { fanout: rest, ..(*task).clone() });
+            self.set.put_task(Task {
+                fanout: rest,
+                ..(*task).clone()
+            });
         }
         self.set.task(key)
     }
@@ -417,7 +491,10 @@ impl Turn<'_> {
             self.end((*attempt).clone(), Outcome::Cancelled)?;
         }
         let current = self.set.task(key)?;
-        let fanout = (current.dependents > 0).then_some(Fanout { after: TaskKey(0), cascade: true });
+        let fanout = (current.dependents > 0).then_some(Fanout {
+            after: TaskKey(0),
+            cascade: true,
+        });
         let cancelled = self.set.put_task(Task {
             status: Status::Cancelled,
             held: false,
@@ -431,11 +508,21 @@ impl Turn<'_> {
         });
         self.reopen_locks(&current);
         let payload = vec![("attempt", Value::Number(cancelled.attempt.into()))];
-        self.set.emit(EventKind::TaskCancelled, Some(&cancelled), None, self.now, payload);
+        self.set.emit(
+            EventKind::TaskCancelled,
+            Some(&cancelled),
+            None,
+            self.now,
+            payload,
+        );
         Ok(fanout.is_some())
     }
 }
 
 fn wrong_state(task: &Task, hint: &str) -> crate::set::Halt {
-    Rejection::new(Slug::WrongState, format!("task `{}` is {}: {hint}", task.id, task.status.name())).into()
+    Rejection::new(
+        Slug::WrongState,
+        format!("task `{}` is {}: {hint}", task.id, task.status.name()),
+    )
+    .into()
 }

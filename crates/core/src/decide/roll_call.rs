@@ -98,13 +98,22 @@ impl Turn<'_> {
                 attempts: Vec::new(),
             },
         };
-        self.set.timers.set(&new.id, self.now + self.set.settings.agent_ttl);
+        self.set
+            .timers
+            .set(&new.id, self.now + self.set.settings.agent_ttl);
         let agent = self.adopt_claims(agent)?;
         let agent = self.set.put_agent(agent);
         if fresh || superseded {
-            self.set.emit(EventKind::AgentRegistered, None, Some(&new.id), self.now, Vec::new());
+            self.set.emit(
+                EventKind::AgentRegistered,
+                None,
+                Some(&new.id),
+                self.now,
+                Vec::new(),
+            );
         } else if was_offline {
-            self.set.emit(EventKind::AgentOnline, None, Some(&new.id), self.now, Vec::new());
+            self.set
+                .emit(EventKind::AgentOnline, None, Some(&new.id), self.now, Vec::new());
         }
         self.set.opened.push(Opened::Agent(new.id.clone()));
         Ok(Reply::Now(Ok(Answer::Agent(agent))))
@@ -120,8 +129,14 @@ impl Turn<'_> {
         claims.sort_by_key(|attempt| attempt.key);
         for attempt in claims {
             let task = self.set.task(attempt.key.task)?;
-            self.set.put_task(Task { lease_expires_at: None, ..(*task).clone() });
-            self.set.put_attempt(Attempt { registered: true, ..(*attempt).clone() });
+            self.set.put_task(Task {
+                lease_expires_at: None,
+                ..(*task).clone()
+            });
+            self.set.put_attempt(Attempt {
+                registered: true,
+                ..(*attempt).clone()
+            });
             agent.attempts.push(attempt.key);
         }
         Ok(agent)
@@ -130,11 +145,13 @@ impl Turn<'_> {
     pub(super) fn deregister(&mut self, id: &AgentId) -> Need<Reply> {
         let agent = self.registered(id)?;
         for key in agent.attempts.clone() {
-            let Some(attempt) = self.set.attempt(key)? else { continue };
+            let Some(attempt) = self.set.attempt(key)? else {
+                continue;
+            };
             if attempt.is_live() {
                 let task = self.set.task(key.task)?;
                 self.end((*attempt).clone(), Outcome::Released)?;
-                self.give_back(&task, id, "its agent left")?;
+                self.give_back(&task, id, "its agent left");
             } else {
                 self.vacate_row(&attempt)?;
             }
@@ -142,7 +159,8 @@ impl Turn<'_> {
         let agent = self.registered(id)?;
         self.supersede_waiter(id);
         self.set.remove_agent(id);
-        self.set.emit(EventKind::AgentDeregistered, None, Some(id), self.now, Vec::new());
+        self.set
+            .emit(EventKind::AgentDeregistered, None, Some(id), self.now, Vec::new());
         Ok(Reply::Now(Ok(Answer::Agent(agent))))
     }
 
@@ -155,8 +173,14 @@ impl Turn<'_> {
 
     /// An attempt whose agent is gone: lost while it was live, or simply over.
     pub(super) fn lose_or_vacate(&mut self, key: AttemptKey, reason: &str) -> Need<()> {
-        let Some(attempt) = self.set.attempt(key)? else { return Ok(()) };
-        if attempt.is_live() { self.lose(&attempt, reason) } else { self.vacate_row(&attempt) }
+        let Some(attempt) = self.set.attempt(key)? else {
+            return Ok(());
+        };
+        if attempt.is_live() {
+            self.lose(&attempt, reason)
+        } else {
+            self.vacate_row(&attempt)
+        }
     }
 
     pub(super) fn drain(&mut self, id: &AgentId, draining: bool) -> Need<Reply> {
@@ -164,12 +188,17 @@ impl Turn<'_> {
         if agent.draining == draining {
             return Ok(Reply::Now(Ok(Answer::Agent(agent))));
         }
-        let agent = self.set.put_agent(Agent { draining, ..(*agent).clone() });
+        let agent = self.set.put_agent(Agent {
+            draining,
+            ..(*agent).clone()
+        });
         if draining {
-            self.set.emit(EventKind::AgentDraining, None, Some(id), self.now, Vec::new());
+            self.set
+                .emit(EventKind::AgentDraining, None, Some(id), self.now, Vec::new());
             self.answer_waiter_now(id)?;
         } else {
-            self.set.emit(EventKind::AgentOnline, None, Some(id), self.now, Vec::new());
+            self.set
+                .emit(EventKind::AgentOnline, None, Some(id), self.now, Vec::new());
             self.set.opened.push(Opened::Agent(id.clone()));
         }
         Ok(Reply::Now(Ok(Answer::Agent(agent))))
@@ -186,7 +215,8 @@ impl Turn<'_> {
             paused_models: BTreeMap::new(),
             ..(*agent).clone()
         });
-        self.set.emit(EventKind::AgentOnline, None, Some(id), self.now, Vec::new());
+        self.set
+            .emit(EventKind::AgentOnline, None, Some(id), self.now, Vec::new());
         self.set.opened.push(Opened::Agent(id.clone()));
         Ok(Reply::Now(Ok(Answer::Agent(agent))))
     }
@@ -205,9 +235,9 @@ impl Turn<'_> {
 
     // ---- sync ----------------------------------------------------------------------------------------------------
 
-    pub(super) fn sync(&mut self, actor: &Actor, _ticket: Ticket, sync: &Sync) -> Need<Reply> {
+    pub(super) fn sync(&mut self, actor: &Actor, sync: &Sync) -> Need<Reply> {
         let agent = self.registered(&sync.agent)?;
-        self.check_session(&agent, sync)?;
+        Self::check_session(&agent, sync)?;
         let mut seen = (*agent).clone();
         let repeats = sync.session.is_some() && sync.n.is_some() && sync.n == seen.last_n;
         let was_offline = seen.offline;
@@ -224,9 +254,17 @@ impl Turn<'_> {
             self.set.opened.push(Opened::Agent(sync.agent.clone()));
         }
         self.set.put_agent(seen);
-        self.set.timers.set(&sync.agent, self.now + self.set.settings.agent_ttl);
+        self.set
+            .timers
+            .set(&sync.agent, self.now + self.set.settings.agent_ttl);
         if was_offline {
-            self.set.emit(EventKind::AgentOnline, None, Some(&sync.agent), self.now, Vec::new());
+            self.set.emit(
+                EventKind::AgentOnline,
+                None,
+                Some(&sync.agent),
+                self.now,
+                Vec::new(),
+            );
             self.set.opened.push(Opened::Agent(sync.agent.clone()));
         }
         let done = self.complete_each(actor, &completions_of(sync))?;
@@ -255,7 +293,11 @@ impl Turn<'_> {
             match self.hear_running(&sync.agent, &item.id, item.attempt) {
                 Ok(Ok(key)) => running.push(key),
                 Ok(Err(reason)) => {
-                    strange.push(Stop { id: item.id.clone(), attempt: item.attempt, reason });
+                    strange.push(Stop {
+                        id: item.id.clone(),
+                        attempt: item.attempt,
+                        reason,
+                    });
                 }
                 Err(Halt::Missing) => missing = true,
                 Err(halt) => return Err(halt),
@@ -277,12 +319,17 @@ impl Turn<'_> {
         })))
     }
 
-    fn check_session(&mut self, agent: &Agent, sync: &Sync) -> Need<()> {
-        let Some(session) = &sync.session else { return Ok(()) };
+    fn check_session(agent: &Agent, sync: &Sync) -> Need<()> {
+        let Some(session) = &sync.session else {
+            return Ok(());
+        };
         if agent.session.as_ref().is_some_and(|own| own != session) {
             return Err(Rejection::new(
                 Slug::Superseded,
-                format!("a newer session speaks for agent `{}`; this worker is to exit", agent.id),
+                format!(
+                    "a newer session speaks for agent `{}`; this worker is to exit",
+                    agent.id
+                ),
             )
             .into());
         }
@@ -299,8 +346,15 @@ impl Turn<'_> {
     }
 
     /// The agent says that it runs this attempt: it has taken it, or must stop it.
-    fn hear_running(&mut self, agent: &AgentId, id: &TaskId, number: u32) -> Need<Result<AttemptKey, StopReason>> {
-        let Some(task) = self.set.find_task(id)? else { return Ok(Err(StopReason::Unknown)) };
+    fn hear_running(
+        &mut self,
+        agent: &AgentId,
+        id: &TaskId,
+        number: u32,
+    ) -> Need<Result<AttemptKey, StopReason>> {
+        let Some(task) = self.set.find_task(id)? else {
+            return Ok(Err(StopReason::Unknown));
+        };
         let key = AttemptKey { task, number };
         let attempt = match number {
             0 => None,
@@ -320,7 +374,9 @@ impl Turn<'_> {
         if attempt.occupies {
             return Ok(Ok(key));
         }
-        Ok(Err(attempt.outcome().map_or(StopReason::Ended, StopReason::after)))
+        Ok(Err(attempt
+            .outcome()
+            .map_or(StopReason::Ended, StopReason::after)))
     }
 
     /// What the agent has and did not list: taken attempts are lost, ended ones are over at last.
@@ -330,7 +386,9 @@ impl Turn<'_> {
             if running.contains(key) {
                 continue;
             }
-            let Some(attempt) = self.set.attempt(*key)? else { continue };
+            let Some(attempt) = self.set.attempt(*key)? else {
+                continue;
+            };
             match attempt.state {
                 AttemptState::Offered => {}
                 AttemptState::Taken => self.lose(&attempt, "its agent no longer runs it")?,
@@ -352,11 +410,19 @@ impl Turn<'_> {
         let repeated_stop = sync.repeats && !stop.is_empty();
         let news = new_stop || repeated_stop || self.is_news(&sync) || !sync.done.is_empty();
         stop.extend(sync.strange);
-        let start = if sync.heartbeat { Vec::new() } else { self.offers(&agent, sync.max)? };
+        let start = if sync.heartbeat {
+            Vec::new()
+        } else {
+            self.offers(&agent, sync.max)?
+        };
         if !news && start.is_empty() && !sync.wait.is_zero() {
             // Of two syncs in one turn the later one waits.
             self.supersede_waiter(&sync.agent);
-            let waiter = Waiter { ticket, max: sync.max, running: sync.running.into() };
+            let waiter = Waiter {
+                ticket,
+                max: sync.max,
+                running: sync.running.into(),
+            };
             self.set.waiters.put(sync.agent, Some(Arc::new(waiter)));
             return Ok(None);
         }
@@ -372,13 +438,20 @@ impl Turn<'_> {
 
     /// Whether something that the agent runs and must not was not told in the answer before.
     fn is_news(&mut self, sync: &PendingSync) -> bool {
-        let strange: Vec<(TaskId, u32)> =
-            sync.strange.iter().map(|stop| (stop.id.clone(), stop.attempt)).collect();
+        let strange: Vec<(TaskId, u32)> = sync
+            .strange
+            .iter()
+            .map(|stop| (stop.id.clone(), stop.attempt))
+            .collect();
         if strange.is_empty() {
             self.set.told_strange.remove(&sync.agent);
             return false;
         }
-        let told = self.set.told_strange.insert(sync.agent.clone(), strange.clone()).unwrap_or_default();
+        let told = self
+            .set
+            .told_strange
+            .insert(sync.agent.clone(), strange.clone())
+            .unwrap_or_default();
         sync.repeats || strange.iter().any(|stop| !told.contains(stop))
     }
 
@@ -405,7 +478,9 @@ impl Turn<'_> {
         let mut news = false;
         let keys = if all { agent.attempts.as_slice() } else { running };
         for key in keys {
-            let Some(attempt) = self.set.attempt(*key)? else { continue };
+            let Some(attempt) = self.set.attempt(*key)? else {
+                continue;
+            };
             let reason = if attempt.is_live() {
                 match attempt.stop {
                     None if self.is_used_up(&attempt)? => Some(StopReason::Limit),
@@ -417,17 +492,29 @@ impl Turn<'_> {
             let Some(reason) = reason else { continue };
             if !attempt.stop_told || attempt.stop != Some(reason) {
                 news = true;
-                let told = Attempt { stop: Some(reason), stop_told: true, ..(*attempt).clone() };
+                let told = Attempt {
+                    stop: Some(reason),
+                    stop_told: true,
+                    ..(*attempt).clone()
+                };
                 self.set.put_attempt(told);
             }
-            stops.push(Stop { id: attempt.task_id.clone(), attempt: key.number, reason });
+            stops.push(Stop {
+                id: attempt.task_id.clone(),
+                attempt: key.number,
+                reason,
+            });
         }
         Ok((stops, news))
     }
 
     /// Whether a hard limit of some scope of this attempt is used up.
     fn is_used_up(&mut self, attempt: &Attempt) -> Need<bool> {
-        let mut models: Vec<_> = attempt.usage.iter().filter_map(|entry| entry.model.clone()).collect();
+        let mut models: Vec<_> = attempt
+            .usage
+            .iter()
+            .filter_map(|entry| entry.model.clone())
+            .collect();
         models.extend(attempt.model.clone());
         let mut scopes = crate::ledger::scopes(attempt, None);
         scopes.extend(models.into_iter().map(crate::limit::Scope::Model));
@@ -448,17 +535,28 @@ impl Turn<'_> {
             if start.len() >= max {
                 break;
             }
-            let Some(attempt) = self.set.attempt(*key)? else { continue };
+            let Some(attempt) = self.set.attempt(*key)? else {
+                continue;
+            };
             if attempt.state != AttemptState::Offered {
                 continue;
             }
             if attempt.delivered_at.is_none() {
-                let delivered = Attempt { delivered_at: Some(self.now), ..(*attempt).clone() };
+                let delivered = Attempt {
+                    delivered_at: Some(self.now),
+                    ..(*attempt).clone()
+                };
                 self.set.put_attempt(delivered);
-                self.set.timers.set(&agent.id, self.now + self.set.settings.agent_ttl);
+                self.set
+                    .timers
+                    .set(&agent.id, self.now + self.set.settings.agent_ttl);
             }
             let task = self.set.task(key.task)?;
-            start.push(Start { view: self.view(&task)?, attempt: key.number, timeout: attempt.timeout });
+            start.push(Start {
+                view: self.view(&task)?,
+                attempt: key.number,
+                timeout: attempt.timeout,
+            });
         }
         Ok(start)
     }
@@ -477,7 +575,9 @@ impl Turn<'_> {
                 drain: false,
                 lease_ttl: self.set.settings.agent_ttl,
             };
-            self.set.answers.push((ticket, Ok(Answer::Sync(Box::new(nothing)))));
+            self.set
+                .answers
+                .push((ticket, Ok(Answer::Sync(Box::new(nothing)))));
         }
     }
 
@@ -499,7 +599,9 @@ impl Turn<'_> {
 
     /// Answers a waiting sync with what there is, if only with nothing.
     fn answer_waiter_now(&mut self, id: &AgentId) -> Need<()> {
-        let Some(Some(waiter)) = self.set.waiters.get(id) else { return Ok(()) };
+        let Some(Some(waiter)) = self.set.waiters.get(id) else {
+            return Ok(());
+        };
         let waiter = Arc::clone(waiter);
         let agent = self.registered(id)?;
         let (stop, _) = self.stops(&agent, &waiter.running, false)?;
@@ -514,22 +616,28 @@ impl Turn<'_> {
     pub(super) fn wake_waiters(&mut self, answers: &mut Vec<(Ticket, Verdict)>) -> Need<()> {
         let mut touched = std::mem::take(&mut self.touched);
         if self.hard_limit_reached {
-            let running = |(id, waiter): (&AgentId, &Arc<Waiter>)| {
-                (!waiter.running.is_empty()).then(|| id.clone())
-            };
+            let running =
+                |(id, waiter): (&AgentId, &Arc<Waiter>)| (!waiter.running.is_empty()).then(|| id.clone());
             touched.extend(self.set.waiters.rows().filter_map(running));
         }
         for id in touched {
-            let Some(Some(waiter)) = self.set.waiters.get(&id) else { continue };
+            let Some(Some(waiter)) = self.set.waiters.get(&id) else {
+                continue;
+            };
             let waiter = Arc::clone(waiter);
-            let Some(agent) = self.set.agent(&id)? else { continue };
+            let Some(agent) = self.set.agent(&id)? else {
+                continue;
+            };
             let (stop, new_stop) = self.stops(&agent, &waiter.running, false)?;
             let start = self.offers(&agent, waiter.max)?;
             if start.is_empty() && !new_stop {
                 continue;
             }
             self.set.waiters.put(id, None);
-            answers.push((waiter.ticket, Ok(self.sync_answer(&agent, start, stop, Vec::new()))));
+            answers.push((
+                waiter.ticket,
+                Ok(self.sync_answer(&agent, start, stop, Vec::new())),
+            ));
         }
         Ok(())
     }
@@ -538,10 +646,14 @@ impl Turn<'_> {
 
     /// Takes back offers that were in no answer for too long, and loses those that were and were never taken.
     pub(super) fn check_offers(&mut self, id: &AgentId) -> Need<()> {
-        let Some(agent) = self.set.agent(id)? else { return Ok(()) };
+        let Some(agent) = self.set.agent(id)? else {
+            return Ok(());
+        };
         let ttl = self.set.settings.agent_ttl;
         for key in agent.attempts.clone() {
-            let Some(attempt) = self.set.attempt(key)? else { continue };
+            let Some(attempt) = self.set.attempt(key)? else {
+                continue;
+            };
             if attempt.state != AttemptState::Offered {
                 continue;
             }
@@ -550,7 +662,10 @@ impl Turn<'_> {
                 Some(delivered) if self.now.since(delivered.max(self.set.watched_since)) >= ttl => {
                     self.lose(&attempt, "it was offered and never taken")?;
                 }
-                Some(delivered) => self.set.timers.set(id, delivered.max(self.set.watched_since) + ttl),
+                Some(delivered) => self
+                    .set
+                    .timers
+                    .set(id, delivered.max(self.set.watched_since) + ttl),
                 None if self.now.since(offered) >= OFFER_TIMEOUT => self.take_back(&attempt)?,
                 None => self.set.timers.set(id, offered + OFFER_TIMEOUT),
             }
@@ -560,10 +675,13 @@ impl Turn<'_> {
 
     fn take_back(&mut self, attempt: &Attempt) -> Need<()> {
         let agent = self.registered(&attempt.agent)?;
-        self.set.put_agent(Agent { mute: true, ..(*agent).clone() });
+        self.set.put_agent(Agent {
+            mute: true,
+            ..(*agent).clone()
+        });
         let task = self.set.task(attempt.key.task)?;
         self.end(attempt.clone(), Outcome::Released)?;
-        self.give_back(&task, &attempt.agent, "its agent did not fetch it")?;
+        self.give_back(&task, &attempt.agent, "its agent did not fetch it");
         Ok(())
     }
 }
@@ -577,7 +695,10 @@ fn completions_of(sync: &Sync) -> Vec<Result<crate::command::Completion, Rejecti
             match &done.agent {
                 Some(other) if *other != sync.agent => Err(Rejection::new(
                     Slug::NotHolder,
-                    format!("agent_id: `{other}` does not speak in the sync of `{}`", sync.agent),
+                    format!(
+                        "agent_id: `{other}` does not speak in the sync of `{}`",
+                        sync.agent
+                    ),
                 )),
                 _ => {
                     done.agent = Some(sync.agent.clone());

@@ -26,7 +26,10 @@ impl Turn<'_> {
     }
 
     /// Accepts the items in an order in which each comes after those of the batch that it depends on.
-    fn submit_batch(&mut self, items: &[Result<NewTask, Rejection>]) -> Need<Vec<Result<TaskKey, Rejection>>> {
+    fn submit_batch(
+        &mut self,
+        items: &[Result<NewTask, Rejection>],
+    ) -> Need<Vec<Result<TaskKey, Rejection>>> {
         let mut results: Vec<Option<Result<TaskKey, Rejection>>> = items
             .iter()
             .map(|item| item.as_ref().err().map(|rejection| Err(rejection.clone())))
@@ -77,7 +80,10 @@ impl Turn<'_> {
         if missing {
             return Err(Halt::Missing);
         }
-        Ok(results.into_iter().map(|result| result.unwrap_or_else(|| Err(internal()))).collect())
+        Ok(results
+            .into_iter()
+            .map(|result| result.unwrap_or_else(|| Err(internal())))
+            .collect())
     }
 
     /// Accepts one task. `siblings` are those of the same batch that were accepted before it.
@@ -87,9 +93,19 @@ impl Turn<'_> {
         }
         let class = self.set.class(&new.demand)?;
         let dependencies = self.find_dependencies(new, siblings)?;
-        let unmet = dependencies.values().filter(|state| **state != DependencyState::Met).count();
-        let failed = dependencies.values().filter(|state| **state == DependencyState::Failed).count();
-        let status = if unmet > 0 { Status::Blocked } else { Status::Pending };
+        let unmet = dependencies
+            .values()
+            .filter(|state| **state != DependencyState::Met)
+            .count();
+        let failed = dependencies
+            .values()
+            .filter(|state| **state == DependencyState::Failed)
+            .count();
+        let status = if unmet > 0 {
+            Status::Blocked
+        } else {
+            Status::Pending
+        };
         let key = self.set.next_key(self.now);
         let task = Task {
             key,
@@ -106,7 +122,11 @@ impl Turn<'_> {
             timeout: new.timeout.filter(|timeout| !timeout.is_zero()),
             not_before: new.not_before,
             delayed_until: new.not_before.filter(|time| *time > self.now),
-            max_retries: if new.max_retries == 0 { DEFAULT_MAX_RETRIES } else { new.max_retries },
+            max_retries: if new.max_retries == 0 {
+                DEFAULT_MAX_RETRIES
+            } else {
+                new.max_retries
+            },
             retry_count: 0,
             attempt: 0,
             dependencies: count(dependencies.len()),
@@ -206,8 +226,12 @@ fn arrival_order(
             results[index] = Some(Err(exists(&new.id)));
             continue;
         }
-        let needed: BTreeSet<usize> =
-            new.body.dependencies.iter().filter_map(|id| first.get(id).copied()).collect();
+        let needed: BTreeSet<usize> = new
+            .body
+            .dependencies
+            .iter()
+            .filter_map(|id| first.get(id).copied())
+            .collect();
         for other in needed {
             if other != index {
                 waits_for[index] += 1;
@@ -215,8 +239,9 @@ fn arrival_order(
             }
         }
     }
-    let mut ready: BTreeSet<usize> =
-        (0..items.len()).filter(|index| items[*index].is_ok() && waits_for[*index] == 0).collect();
+    let mut ready: BTreeSet<usize> = (0..items.len())
+        .filter(|index| items[*index].is_ok() && waits_for[*index] == 0)
+        .collect();
     let mut order = Vec::with_capacity(items.len());
     while let Some(index) = ready.pop_first() {
         order.push(index);
@@ -235,7 +260,10 @@ fn arrival_order(
         {
             results[index] = Some(Err(Rejection::new(
                 Slug::DependencyCycle,
-                format!("dependencies: `{}` and others of the batch wait for each other", new.id),
+                format!(
+                    "dependencies: `{}` and others of the batch wait for each other",
+                    new.id
+                ),
             )));
         }
     }

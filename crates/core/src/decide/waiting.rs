@@ -20,9 +20,10 @@ impl Turn<'_> {
         let waiting = self.waiting(task)?;
         let lease_expires_at = match (&task.claimed_by, task.status) {
             (Some(_), Status::InProgress) if task.lease_expires_at.is_some() => task.lease_expires_at,
-            (Some(agent), Status::InProgress) => self.set.glance(agent)?.map(|agent| {
-                agent.last_seen.max(self.set.watched_since()) + self.set.settings.agent_ttl
-            }),
+            (Some(agent), Status::InProgress) => self
+                .set
+                .glance(agent)?
+                .map(|agent| agent.last_seen.max(self.set.watched_since()) + self.set.settings.agent_ttl),
             _ => None,
         };
         Ok(TaskView {
@@ -39,7 +40,11 @@ impl Turn<'_> {
             return Ok(None);
         }
         let (reason, detail) = self.reason(task)?;
-        Ok(Some(Waiting { reason, detail, since: task.ready_since }))
+        Ok(Some(Waiting {
+            reason,
+            detail,
+            since: task.ready_since,
+        }))
     }
 
     fn reason(&mut self, task: &Task) -> Need<(WaitingReason, String)> {
@@ -49,11 +54,17 @@ impl Turn<'_> {
         }
         if task.failed_dependencies > 0 {
             let (failed, all) = (task.failed_dependencies, task.dependencies);
-            return Ok((R::DependencyFailed, format!("{failed} of {all} dependencies failed or were cancelled")));
+            return Ok((
+                R::DependencyFailed,
+                format!("{failed} of {all} dependencies failed or were cancelled"),
+            ));
         }
         if task.unmet > 0 {
             let (unmet, all) = (task.unmet, task.dependencies);
-            return Ok((R::Dependency, format!("{unmet} of {all} dependencies are not completed")));
+            return Ok((
+                R::Dependency,
+                format!("{unmet} of {all} dependencies are not completed"),
+            ));
         }
         if let Some(until) = task.delayed_until.filter(|until| *until > self.now) {
             return Ok((R::NotBefore, format!("not before {until}")));
@@ -70,8 +81,11 @@ impl Turn<'_> {
         let fleet = self.set.audience(now)?;
         if fleet.online() == 0 {
             let all = fleet.len();
-            let detail =
-                if all == 0 { "no agent is registered".into() } else { format!("all {all} agents are offline") };
+            let detail = if all == 0 {
+                "no agent is registered".into()
+            } else {
+                format!("all {all} agents are offline")
+            };
             return Ok((R::NoAgents, detail));
         }
         if !fleet.any_capable(demand) {
@@ -81,7 +95,11 @@ impl Turn<'_> {
         if let Some(model) = &demand.model {
             let scope = Scope::Model(model.clone());
             let hold = self.hold_for(task, Some(model))?;
-            let ask = Ask { tokens: hold.tokens, cost: hold.cost, produces: task.produces };
+            let ask = Ask {
+                tokens: hold.tokens,
+                cost: hold.cost,
+                produces: task.produces,
+            };
             let (policy, counter) = (self.set.policy(&scope)?, self.set.counter(&scope)?);
             if let Err(refusal) = policy.permits(&scope, &counter, ask, self.now) {
                 return Ok((R::ModelQuota, refusal.reason));
@@ -98,13 +116,26 @@ impl Turn<'_> {
             return Ok(match self.permits(task, &id, model.as_ref())? {
                 Err(refusal) => (R::Quota, format!("agent `{id}`: {}", refusal.reason)),
                 // A pause for a model: the agent has room, and yet not for this task.
-                Ok(()) if model.as_ref().is_some_and(|model| agent.paused_models.contains_key(model)) => {
-                    (R::AllBusy, format!("agent `{id}` waits for its provider's rate limit"))
+                Ok(())
+                    if model
+                        .as_ref()
+                        .is_some_and(|model| agent.paused_models.contains_key(model)) =>
+                {
+                    (
+                        R::AllBusy,
+                        format!("agent `{id}` waits for its provider's rate limit"),
+                    )
                 }
-                Ok(()) => (R::AllBusy, format!("agent `{id}` has room: the task is about to be dispatched")),
+                Ok(()) => (
+                    R::AllBusy,
+                    format!("agent `{id}` has room: the task is about to be dispatched"),
+                ),
             });
         }
-        Ok((R::AllBusy, "every capable agent is full, paused, draining or quarantined".into()))
+        Ok((
+            R::AllBusy,
+            "every capable agent is full, paused, draining or quarantined".into(),
+        ))
     }
 
     // ---- explain -------------------------------------------------------------------------------------------------
@@ -123,12 +154,21 @@ impl Turn<'_> {
                 agents.sort();
                 let count = u64::try_from(agents.len()).unwrap_or(u64::MAX);
                 agents.truncate(MAX_NAMED);
-                ExplanationGroup { reason, count, agents }
+                ExplanationGroup {
+                    reason,
+                    count,
+                    agents,
+                }
             })
             .collect();
         groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
         let waiting = self.waiting(task)?;
-        let explanation = Explanation { waiting, status: task.status, groups, considered };
+        let explanation = Explanation {
+            waiting,
+            status: task.status,
+            groups,
+            considered,
+        };
         Ok(Reply::Now(Ok(Answer::Explanation(Box::new(explanation)))))
     }
 
@@ -169,7 +209,11 @@ impl Turn<'_> {
         if let Err(refusal) = self.permits(task, &agent.id, model.as_ref())? {
             lacks.push(refusal.reason);
         }
-        Ok(if lacks.is_empty() { "could take it".into() } else { lacks.join("; ") })
+        Ok(if lacks.is_empty() {
+            "could take it".into()
+        } else {
+            lacks.join("; ")
+        })
     }
 }
 

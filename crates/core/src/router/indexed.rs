@@ -102,7 +102,14 @@ struct Serving {
 impl Fleet {
     /// Puts an agent in, or changes it.
     pub fn put(&mut self, candidate: Candidate) {
-        let Candidate { id, profile, load, online, has_room, permitted } = candidate;
+        let Candidate {
+            id,
+            profile,
+            load,
+            online,
+            has_room,
+            permitted,
+        } = candidate;
         if let Some(entry) = self.agents.get(&id)
             && self.profiles[entry.profile.index()] == profile
         {
@@ -115,12 +122,30 @@ impl Fleet {
             }
             let profile = entry.profile;
             self.take_out(&id);
-            self.put_in(id, Entry { profile, load, online, has_room, permitted });
+            self.put_in(
+                id,
+                Entry {
+                    profile,
+                    load,
+                    online,
+                    has_room,
+                    permitted,
+                },
+            );
             return;
         }
         self.take_out(&id);
         let profile = self.profile_id(profile);
-        self.put_in(id, Entry { profile, load, online, has_room, permitted });
+        self.put_in(
+            id,
+            Entry {
+                profile,
+                load,
+                online,
+                has_room,
+                permitted,
+            },
+        );
     }
 
     /// Removes an agent.
@@ -134,8 +159,13 @@ impl Fleet {
         members.online += usize::from(entry.online);
         self.online += usize::from(entry.online);
         if entry.has_room && entry.permitted {
-            members.by_load.insert((entry.load.current, id.clone(), entry.load.max));
-            members.by_share.insert(ByShare { load: entry.load, id: id.clone() });
+            members
+                .by_load
+                .insert((entry.load.current, id.clone(), entry.load.max));
+            members.by_share.insert(ByShare {
+                load: entry.load,
+                id: id.clone(),
+            });
         } else if entry.has_room {
             members.refused.insert(id.clone());
         }
@@ -143,14 +173,21 @@ impl Fleet {
     }
 
     fn take_out(&mut self, id: &AgentId) {
-        let Some(entry) = self.agents.remove(id) else { return };
+        let Some(entry) = self.agents.remove(id) else {
+            return;
+        };
         let members = &mut self.members[entry.profile.index()];
         members.all -= 1;
         members.online -= usize::from(entry.online);
         self.online -= usize::from(entry.online);
         if entry.has_room && entry.permitted {
-            members.by_load.remove(&(entry.load.current, id.clone(), entry.load.max));
-            members.by_share.remove(&ByShare { load: entry.load, id: id.clone() });
+            members
+                .by_load
+                .remove(&(entry.load.current, id.clone(), entry.load.max));
+            members.by_share.remove(&ByShare {
+                load: entry.load,
+                id: id.clone(),
+            });
         } else if entry.has_room {
             members.refused.remove(id);
         }
@@ -179,8 +216,11 @@ impl Fleet {
 
     /// Says whether a model's own limits permit anything now.
     pub fn set_closed(&mut self, model: &ModelName, closed: bool) {
-        let changed =
-            if closed { self.closed.insert(model.clone()) } else { self.closed.remove(model) };
+        let changed = if closed {
+            self.closed.insert(model.clone())
+        } else {
+            self.closed.remove(model)
+        };
         if changed {
             for (profile, flag) in self.profiles.iter().zip(&mut self.only_model_closed) {
                 if profile.models.len() == 1 && profile.models[0] == *model {
@@ -212,12 +252,16 @@ impl Fleet {
 
     /// Whether this agent can take something.
     pub fn takes(&self, id: &AgentId) -> bool {
-        self.agents.get(id).is_some_and(|entry| entry.has_room && entry.permitted)
+        self.agents
+            .get(id)
+            .is_some_and(|entry| entry.has_room && entry.permitted)
     }
 
     /// The agent's profile.
     pub fn profile_of(&self, id: &AgentId) -> Option<&Profile> {
-        self.agents.get(id).map(|entry| &self.profiles[entry.profile.index()])
+        self.agents
+            .get(id)
+            .map(|entry| &self.profiles[entry.profile.index()])
     }
 
     /// Agents with room that their own limits refuse.
@@ -240,7 +284,10 @@ impl Fleet {
             .zip(&self.members)
             .filter(|(profile, _)| profile.is_capable(demand))
             .find_map(|(_, members)| {
-                members.refused.first().or_else(|| members.by_load.first().map(|(_, id, _)| id))
+                members
+                    .refused
+                    .first()
+                    .or_else(|| members.by_load.first().map(|(_, id, _)| id))
             })
     }
 
@@ -259,7 +306,13 @@ impl Fleet {
                 bonus: profile.bonus(&class.demand),
             })
             .collect();
-        self.serving.insert(class.id, Served { demand: class.demand.clone(), profiles: serving });
+        self.serving.insert(
+            class.id,
+            Served {
+                demand: class.demand.clone(),
+                profiles: serving,
+            },
+        );
     }
 
     /// Forgets a class that is no longer asked for.
@@ -301,7 +354,12 @@ impl Fleet {
             }
             let members = &self.members[profile.index()];
             let mut consider = |load: Load, id: &'a AgentId| {
-                let rank = Rank { critical: ask.critical, load, bonus: *bonus, id };
+                let rank = Rank {
+                    critical: ask.critical,
+                    load,
+                    bonus: *bonus,
+                    id,
+                };
                 if best.is_some_and(|best| best.compare(&rank) == Ordering::Less) {
                     return true;
                 }
@@ -313,7 +371,13 @@ impl Fleet {
             };
             if ask.critical {
                 for (current, id, max) in &members.by_load {
-                    if consider(Load { current: *current, max: *max }, id) {
+                    if consider(
+                        Load {
+                            current: *current,
+                            max: *max,
+                        },
+                        id,
+                    ) {
                         break;
                     }
                 }
@@ -332,7 +396,12 @@ impl Fleet {
 /// For comparison with the plain router: every profile is looked at, nothing is prepared.
 impl Route for Fleet {
     fn route(&self, ask: Ask<'_>, admits: &mut dyn FnMut(&AgentId) -> bool) -> Option<AgentId> {
-        if ask.demand.model.as_ref().is_some_and(|model| self.closed.contains(model)) {
+        if ask
+            .demand
+            .model
+            .as_ref()
+            .is_some_and(|model| self.closed.contains(model))
+        {
             return None;
         }
         let serving: Vec<Serving> = self
@@ -340,7 +409,10 @@ impl Route for Fleet {
             .iter()
             .zip(0..)
             .filter(|(profile, _)| profile.serves(ask.demand))
-            .map(|(profile, index)| Serving { profile: ProfileId(index), bonus: profile.bonus(ask.demand) })
+            .map(|(profile, index)| Serving {
+                profile: ProfileId(index),
+                bonus: profile.bonus(ask.demand),
+            })
             .collect();
         let fresh = self.best(&serving, ask, admits, false);
         if fresh.is_some() || ask.avoid.is_empty() {

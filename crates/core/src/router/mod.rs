@@ -41,7 +41,7 @@ impl Profile {
         capabilities: &[Label],
         models: &[ModelName],
         allowlist: &[ModelName],
-        paused: Vec<ModelName>,
+        paused: &[ModelName],
     ) -> Self {
         fn sorted<T: Ord + Clone>(items: &[T]) -> Vec<T> {
             let mut items = items.to_vec();
@@ -53,7 +53,7 @@ impl Profile {
             capabilities: sorted(capabilities),
             models: sorted(models),
             allowlist: sorted(allowlist),
-            paused: sorted(&paused),
+            paused: sorted(paused),
         }
     }
 
@@ -106,7 +106,11 @@ pub struct Load {
 impl Load {
     /// The loaded share as numerator and denominator; nothing where there is no bound.
     const fn share(self) -> (i128, i128) {
-        if self.max == 0 { (0, 1) } else { (self.current as i128, self.max as i128) }
+        if self.max == 0 {
+            (0, 1)
+        } else {
+            (self.current as i128, self.max as i128)
+        }
     }
 
     /// Compares `1 − load/max + bonus/10` of two agents exactly.

@@ -20,9 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use queues::Queues;
-use rows::{
-    Changes, Due, Ending, NewEvent, Onlooker, Replay, ReplayKey, Rows, Value, Wanted,
-};
+use rows::{Changes, Due, Ending, NewEvent, Onlooker, Replay, ReplayKey, Rows, Value, Wanted};
 use table::Table;
 use timers::Timers;
 
@@ -131,6 +129,10 @@ pub enum Opened {
 
 /// Rows, and what is derived from them.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, none implies another"
+)]
 pub struct WorkingSet {
     /// What an operator set for the whole server.
     pub settings: Settings,
@@ -216,19 +218,18 @@ struct EdgeList {
     upto: Option<TaskKey>,
 }
 
-impl Default for TaskKey {
-    fn default() -> Self {
-        Self(0)
-    }
-}
-
 const LAST_KEY: TaskKey = TaskKey(i64::MAX);
 
 impl WorkingSet {
     /// An empty set. A complete one must be given all agents, policies, counters, classes, live attempts, locks
     /// and queues before its first turn.
     pub fn new(settings: Settings, complete: bool) -> Self {
-        let mut set = Self { settings, complete, next_task_wake: Timestamp::NEVER, ..Self::default() };
+        let mut set = Self {
+            settings,
+            complete,
+            next_task_wake: Timestamp::NEVER,
+            ..Self::default()
+        };
         if complete {
             set.queues.set_complete();
         }
@@ -284,7 +285,8 @@ impl WorkingSet {
         for counter in rows.counters {
             self.note_scope(&counter.scope);
             if counter.cooldown_until > self.last_now {
-                self.cooldowns.insert((counter.cooldown_until, counter.scope.clone()));
+                self.cooldowns
+                    .insert((counter.cooldown_until, counter.scope.clone()));
             }
             self.counters.absorb(counter.scope.clone(), Some(counter));
         }
@@ -324,7 +326,11 @@ impl WorkingSet {
         }
         for page in rows.dependents {
             let list = self.edge_lists.entry(page.of).or_default();
-            list.upto = if page.more { page.list.last().map(|(key, _)| *key) } else { Some(LAST_KEY) };
+            list.upto = if page.more {
+                page.list.last().map(|(key, _)| *key)
+            } else {
+                Some(LAST_KEY)
+            };
             for (dependent, state) in page.list {
                 list.dependents.insert(dependent);
                 self.edges.absorb((page.of, dependent), Some(Arc::new(state)));
@@ -502,7 +508,11 @@ impl WorkingSet {
             return Ok(self.agents.rows().map(|(_, agent)| Arc::clone(agent)).collect());
         }
         self.need_everyone()?;
-        Ok(self.onlookers.values().map(|onlooker| Arc::clone(&onlooker.agent)).collect())
+        Ok(self
+            .onlookers
+            .values()
+            .map(|onlooker| Arc::clone(&onlooker.agent))
+            .collect())
     }
 
     /// An agent as it is, for answers only: where servers share a store it is not locked.
@@ -607,11 +617,20 @@ impl WorkingSet {
         limit: usize,
     ) -> Need<Vec<(TaskKey, DependencyState)>> {
         use std::ops::Bound::{Excluded, Unbounded};
-        let known = self.edge_lists.get(&of).and_then(|list| list.upto).unwrap_or(TaskKey(0));
+        let known = self
+            .edge_lists
+            .get(&of)
+            .and_then(|list| list.upto)
+            .unwrap_or(TaskKey(0));
         let list = self.edge_lists.entry(of).or_default();
-        let found: Vec<TaskKey> =
-            list.dependents.range((Excluded(after), Unbounded)).take(limit).copied().collect();
-        let covered = known == LAST_KEY || (found.len() == limit && found.last().is_some_and(|last| *last <= known));
+        let found: Vec<TaskKey> = list
+            .dependents
+            .range((Excluded(after), Unbounded))
+            .take(limit)
+            .copied()
+            .collect();
+        let covered =
+            known == LAST_KEY || (found.len() == limit && found.last().is_some_and(|last| *last <= known));
         if !covered {
             let from = known.max(after);
             return Err(self.want(|wanted| {
@@ -673,7 +692,13 @@ impl WorkingSet {
         self.bodies.push((task.key, body));
         self.ids.insert(task.id.clone(), Some(task.key));
         self.recent_ids.push(task.id.clone());
-        self.edge_lists.insert(task.key, EdgeList { upto: Some(LAST_KEY), ..EdgeList::default() });
+        self.edge_lists.insert(
+            task.key,
+            EdgeList {
+                upto: Some(LAST_KEY),
+                ..EdgeList::default()
+            },
+        );
         self.put_task(task)
     }
 
@@ -740,7 +765,11 @@ impl WorkingSet {
     }
 
     pub(crate) fn put_edge(&mut self, of: TaskKey, dependent: TaskKey, state: DependencyState) {
-        self.edge_lists.entry(of).or_default().dependents.insert(dependent);
+        self.edge_lists
+            .entry(of)
+            .or_default()
+            .dependents
+            .insert(dependent);
         self.edges.put((of, dependent), Some(Arc::new(state)));
     }
 
@@ -792,7 +821,13 @@ impl WorkingSet {
         payload: Vec<(&'static str, Value)>,
     ) {
         let task = task.map(|task| (task.key, task.id.clone()));
-        self.events.push(NewEvent { kind, task, agent: agent.cloned(), at, payload });
+        self.events.push(NewEvent {
+            kind,
+            task,
+            agent: agent.cloned(),
+            at,
+            payload,
+        });
     }
 
     /// The earliest time at which a task that this turn changed wakes.
@@ -806,12 +841,21 @@ impl WorkingSet {
         let claim = |attempt: &&Arc<Attempt>| {
             attempt.agent == *id && attempt.is_live() && !attempt.registered && !attempt.external
         };
-        self.attempts.rows().map(|(_, attempt)| attempt).filter(claim).cloned().collect()
+        self.attempts
+            .rows()
+            .map(|(_, attempt)| attempt)
+            .filter(claim)
+            .cloned()
+            .collect()
     }
 
     /// Bodies of tasks that were made in this turn.
     pub(crate) fn body(&self, key: TaskKey) -> Option<Arc<Body>> {
-        self.bodies.iter().rev().find(|(own, _)| *own == key).map(|(_, body)| Arc::clone(body))
+        self.bodies
+            .iter()
+            .rev()
+            .find(|(own, _)| *own == key)
+            .map(|(_, body)| Arc::clone(body))
     }
 
     /// The best agent for a task among those whose own limits permit what it asks for.
@@ -824,7 +868,13 @@ impl WorkingSet {
         now: Timestamp,
     ) -> Need<Option<AgentId>> {
         self.fleet(now)?.prepare(class);
-        let Self { fleet, policies, counters, settings, .. } = self;
+        let Self {
+            fleet,
+            policies,
+            counters,
+            settings,
+            ..
+        } = self;
         let modest = needs == Ask::default();
         let mut admits = |id: &AgentId| {
             if refused.contains(id) {
@@ -834,7 +884,10 @@ impl WorkingSet {
                 return true;
             }
             let scope = Scope::Agent(id.clone());
-            let policy = policies.get(&scope).flatten().unwrap_or(&settings.default_allowance);
+            let policy = policies
+                .get(&scope)
+                .flatten()
+                .unwrap_or(&settings.default_allowance);
             let counter = counters.get(&scope).flatten();
             policy.limits.is_empty()
                 || counter.is_none_or(|counter| policy.permits(&scope, counter, needs, now).is_ok())
@@ -878,17 +931,23 @@ impl WorkingSet {
         if self.audience.is_empty() {
             for onlooker in self.onlookers.values() {
                 let scope = Scope::Agent(onlooker.agent.id.clone());
-                let policy = onlooker.policy.as_ref().unwrap_or(&self.settings.default_allowance);
+                let policy = onlooker
+                    .policy
+                    .as_ref()
+                    .unwrap_or(&self.settings.default_allowance);
                 let empty = Counter::new(scope);
                 let counter = onlooker.counter.as_deref().unwrap_or(&empty);
-                self.audience.put(candidate(&onlooker.agent, policy, counter, now));
+                self.audience
+                    .put(candidate(&onlooker.agent, policy, counter, now));
             }
         }
         Ok(&self.audience)
     }
 
     fn candidate(&mut self, id: &AgentId, now: Timestamp) -> Need<Option<Candidate>> {
-        let Some(Some(agent)) = self.agents.get(id) else { return Ok(None) };
+        let Some(Some(agent)) = self.agents.get(id) else {
+            return Ok(None);
+        };
         let agent = Arc::clone(agent);
         let scope = Scope::Agent(id.clone());
         let (policy, counter) = (self.policy(&scope)?, self.counter(&scope)?);
@@ -939,7 +998,15 @@ impl WorkingSet {
 
     /// Takes back everything since `mark`.
     pub(crate) fn rewind(&mut self, mark: Mark) {
-        let Self { tasks, queues, ids, edge_lists, stale_agents, stale_models, .. } = self;
+        let Self {
+            tasks,
+            queues,
+            ids,
+            edge_lists,
+            stale_agents,
+            stale_models,
+            ..
+        } = self;
         tasks.rewind(mark.tasks, |key, undone, restored| {
             queues.replace(undone.map(|task| &**task), restored.map(|task| &**task));
             if restored.is_none()
@@ -1038,7 +1105,11 @@ impl WorkingSet {
                 .filter(|change| soft || !same(change, Attempt::same_stored))
                 .collect(),
             accounts: self.accounts.changes().collect(),
-            agents: self.agents.changes().filter(|change| soft || !same(change, Agent::same_stored)).collect(),
+            agents: self
+                .agents
+                .changes()
+                .filter(|change| soft || !same(change, Agent::same_stored))
+                .collect(),
             policies: self.policies.changes().collect(),
             counters: self.counters.changes().collect(),
             locks: self.locks.changes().collect(),
@@ -1061,7 +1132,16 @@ impl WorkingSet {
 
     /// Ends the turn: what it did is stored. Keeps in memory what later turns are likely to need.
     pub fn settle(&mut self) {
-        let Self { queues, tasks, ids, open_gated, cursors, attempts, accounts, .. } = self;
+        let Self {
+            queues,
+            tasks,
+            ids,
+            open_gated,
+            cursors,
+            attempts,
+            accounts,
+            ..
+        } = self;
         let mut cut = Vec::new();
         for queue in queues.settle(|order| cut.push(order.key)) {
             open_gated.remove(&queue);
@@ -1083,7 +1163,10 @@ impl WorkingSet {
             }
         }
         let mut ended = Vec::new();
-        attempts.settle(|_, attempt| attempt.is_live() || attempt.occupies, |key, _| ended.push(*key));
+        attempts.settle(
+            |_, attempt| attempt.is_live() || attempt.occupies,
+            |key, _| ended.push(*key),
+        );
         for key in ended {
             accounts.evict(&key);
         }
@@ -1155,21 +1238,42 @@ impl WorkingSet {
             return now;
         }
         let hour = now.hour() + Span::HOUR;
-        let lingering = self.lingering.first().map_or(Timestamp::NEVER, |(until, _)| *until);
-        let cooled = self.cooldowns.first().map_or(Timestamp::NEVER, |(until, _)| *until);
+        let lingering = self
+            .lingering
+            .first()
+            .map_or(Timestamp::NEVER, |(until, _)| *until);
+        let cooled = self
+            .cooldowns
+            .first()
+            .map_or(Timestamp::NEVER, |(until, _)| *until);
         let lingering = lingering.min(cooled);
-        self.timers.next().unwrap_or(Timestamp::NEVER).min(self.next_task_wake).min(lingering).min(hour)
+        self.timers
+            .next()
+            .unwrap_or(Timestamp::NEVER)
+            .min(self.next_task_wake)
+            .min(lingering)
+            .min(hour)
     }
 }
 
 fn candidate(agent: &Agent, policy: &Policy, counter: &Counter, now: Timestamp) -> Candidate {
-    let paused = agent.paused_models.keys().cloned().collect();
+    let paused: Vec<ModelName> = agent.paused_models.keys().cloned().collect();
     Candidate {
-        profile: Profile::new(&agent.capabilities, &agent.models, &policy.model_allowlist, paused),
-        load: Load { current: agent.load(), max: agent.max_load },
+        profile: Profile::new(
+            &agent.capabilities,
+            &agent.models,
+            &policy.model_allowlist,
+            &paused,
+        ),
+        load: Load {
+            current: agent.load(),
+            max: agent.max_load,
+        },
         online: !agent.offline,
         has_room: agent.has_room() && !agent.mute,
-        permitted: policy.permits(&counter.scope, counter, Ask::default(), now).is_ok(),
+        permitted: policy
+            .permits(&counter.scope, counter, Ask::default(), now)
+            .is_ok(),
         id: agent.id.clone(),
     }
 }

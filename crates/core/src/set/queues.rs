@@ -44,7 +44,10 @@ pub enum Front {
 
 impl Window {
     const fn new(bound: Bound) -> Self {
-        Self { entries: BTreeSet::new(), bound }
+        Self {
+            entries: BTreeSet::new(),
+            bound,
+        }
     }
 
     /// The first entry, or the first behind `after`.
@@ -81,7 +84,10 @@ impl Window {
             while self.entries.len() > WINDOW_KEPT {
                 self.entries.pop_last();
             }
-            self.bound = self.entries.last().map_or(Bound::Nothing, |last| Bound::UpTo(*last));
+            self.bound = self
+                .entries
+                .last()
+                .map_or(Bound::Nothing, |last| Bound::UpTo(*last));
         }
     }
 
@@ -110,7 +116,7 @@ struct Counted {
 pub struct Queues {
     /// Whether a queue that is not here is known to be empty.
     complete: bool,
-    queues: HashMap<Queue, Counted>,
+    waiting: HashMap<Queue, Counted>,
     by_gate: BTreeMap<Gate, BTreeSet<ClassId>>,
     wants: HashMap<LockName, Counted>,
     /// Windows that changed in this turn and may have to be cut after it.
@@ -121,7 +127,10 @@ pub struct Queues {
 /// Whether a task is parked for a lock: then it has a claim on each of its locks.
 fn wanted_locks(task: &Task) -> &[LockName] {
     match task.queue() {
-        Some(Queue { gate: Some(Gate::Lock(_)), .. }) => &task.locks,
+        Some(Queue {
+            gate: Some(Gate::Lock(_)),
+            ..
+        }) => &task.locks,
         _ => &[],
     }
 }
@@ -164,7 +173,7 @@ impl Queues {
     }
 
     fn leave(&mut self, queue: &Queue, order: DispatchOrder) {
-        if let Some(counted) = self.queues.get_mut(queue) {
+        if let Some(counted) = self.waiting.get_mut(queue) {
             counted.len = counted.len.saturating_sub(1);
             counted.window.entries.remove(&order);
             if counted.len == 0 {
@@ -179,7 +188,7 @@ impl Queues {
             self.by_gate.entry(gate.clone()).or_default().insert(queue.class);
         }
         let complete = self.complete;
-        let counted = self.queues.entry(queue.clone()).or_insert_with(|| Counted {
+        let counted = self.waiting.entry(queue.clone()).or_insert_with(|| Counted {
             len: 0,
             window: Window::new(if complete { Bound::All } else { Bound::Nothing }),
         });
@@ -195,10 +204,10 @@ impl Queues {
         if let Some(gate) = &queue.gate {
             self.by_gate.entry(gate.clone()).or_default().insert(queue.class);
         }
-        let entry = self
-            .queues
-            .entry(queue)
-            .or_insert_with(|| Counted { len: 0, window: Window::new(Bound::Nothing) });
+        let entry = self.waiting.entry(queue).or_insert_with(|| Counted {
+            len: 0,
+            window: Window::new(Bound::Nothing),
+        });
         entry.len = entry.len.max(len);
     }
 
@@ -206,7 +215,10 @@ impl Queues {
     pub fn absorb_wants(&mut self, lock: LockName, len: u64) {
         self.wants
             .entry(lock)
-            .or_insert_with(|| Counted { len: 0, window: Window::new(Bound::Nothing) })
+            .or_insert_with(|| Counted {
+                len: 0,
+                window: Window::new(Bound::Nothing),
+            })
             .len = len;
     }
 
@@ -215,26 +227,31 @@ impl Queues {
         if let Some(gate) = &queue.gate {
             self.by_gate.entry(gate.clone()).or_default().insert(queue.class);
         }
-        let counted = self
-            .queues
-            .entry(queue)
-            .or_insert_with(|| Counted { len: 0, window: Window::new(Bound::Nothing) });
+        let counted = self.waiting.entry(queue).or_insert_with(|| Counted {
+            len: 0,
+            window: Window::new(Bound::Nothing),
+        });
         counted.window.absorb(orders, complete);
-        counted.len = counted.len.max(u64::try_from(counted.window.entries.len()).unwrap_or(u64::MAX));
+        counted.len = counted
+            .len
+            .max(u64::try_from(counted.window.entries.len()).unwrap_or(u64::MAX));
     }
 
     /// Takes in the first of those who want a lock.
     pub fn absorb_wanters(&mut self, lock: LockName, orders: &[DispatchOrder], complete: bool) {
         self.wants
             .entry(lock)
-            .or_insert_with(|| Counted { len: 0, window: Window::new(Bound::Nothing) })
+            .or_insert_with(|| Counted {
+                len: 0,
+                window: Window::new(Bound::Nothing),
+            })
             .window
             .absorb(orders, complete);
     }
 
     /// The front of a queue, or what lies behind `after`.
     pub fn front(&self, queue: &Queue, after: Option<DispatchOrder>) -> Front {
-        match self.queues.get(queue) {
+        match self.waiting.get(queue) {
             Some(counted) if counted.len == 0 => Front::Empty,
             Some(counted) => counted.window.front(after),
             None if self.complete => Front::Empty,
@@ -254,17 +271,20 @@ impl Queues {
 
     /// Whether anything waits in this queue, as far as is known.
     pub fn is_waiting(&self, queue: &Queue) -> bool {
-        self.queues.get(queue).is_some_and(|counted| counted.len > 0)
+        self.waiting.get(queue).is_some_and(|counted| counted.len > 0)
     }
 
     /// How many tasks wait in this queue, as far as is known.
     pub fn len(&self, queue: &Queue) -> u64 {
-        self.queues.get(queue).map_or(0, |counted| counted.len)
+        self.waiting.get(queue).map_or(0, |counted| counted.len)
     }
 
     /// All queues in which something waits, in no order.
     pub fn waiting(&self) -> impl Iterator<Item = &Queue> {
-        self.queues.iter().filter(|(_, counted)| counted.len > 0).map(|(queue, _)| queue)
+        self.waiting
+            .iter()
+            .filter(|(_, counted)| counted.len > 0)
+            .map(|(queue, _)| queue)
     }
 
     /// The queues that wait for this, by class.
@@ -273,7 +293,10 @@ impl Queues {
             .get(gate)
             .into_iter()
             .flatten()
-            .map(|class| Queue { class: *class, gate: Some(gate.clone()) })
+            .map(|class| Queue {
+                class: *class,
+                gate: Some(gate.clone()),
+            })
             .filter(|queue| self.is_waiting(queue))
             .collect()
     }
@@ -286,7 +309,11 @@ impl Queues {
     /// Whether this task is in a window, so that its row is worth keeping in memory.
     pub fn holds(&self, task: &Task) -> bool {
         task.queue()
-            .and_then(|queue| self.queues.get(&queue).map(|counted| counted.window.contains(task.order())))
+            .and_then(|queue| {
+                self.waiting
+                    .get(&queue)
+                    .map(|counted| counted.window.contains(task.order()))
+            })
             .unwrap_or(false)
     }
 
@@ -295,10 +322,12 @@ impl Queues {
     pub fn settle(&mut self, mut cut: impl FnMut(DispatchOrder)) -> Vec<Queue> {
         let mut dropped = Vec::new();
         for queue in std::mem::take(&mut self.grown) {
-            let Some(counted) = self.queues.get_mut(&queue) else { continue };
+            let Some(counted) = self.waiting.get_mut(&queue) else {
+                continue;
+            };
             if counted.len == 0 {
                 if self.complete {
-                    self.queues.remove(&queue);
+                    self.waiting.remove(&queue);
                     dropped.push(queue.clone());
                     if let Some(gate) = &queue.gate
                         && let Some(classes) = self.by_gate.get_mut(gate)
@@ -313,7 +342,10 @@ impl Queues {
             }
             let before = counted.window.entries.clone();
             counted.window.cut();
-            before.difference(&counted.window.entries).copied().for_each(&mut cut);
+            before
+                .difference(&counted.window.entries)
+                .copied()
+                .for_each(&mut cut);
         }
         for lock in std::mem::take(&mut self.grown_wants) {
             if let Some(counted) = self.wants.get_mut(&lock) {

@@ -29,7 +29,11 @@ pub struct Table<K, V> {
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self { slots: HashMap::new(), log: Vec::new(), absorbed: Vec::new() }
+        Self {
+            slots: HashMap::new(),
+            log: Vec::new(),
+            absorbed: Vec::new(),
+        }
     }
 }
 
@@ -55,7 +59,9 @@ impl<K: Clone + Eq + Hash, V> Table<K, V> {
 
     /// All rows that are known to exist, in no order.
     pub fn rows(&self) -> impl Iterator<Item = (&K, &Arc<V>)> {
-        self.slots.iter().filter_map(|(key, slot)| slot.row.as_ref().map(|row| (key, row)))
+        self.slots
+            .iter()
+            .filter_map(|(key, slot)| slot.row.as_ref().map(|row| (key, row)))
     }
 
     /// Changes a row as part of the turn.
@@ -82,12 +88,18 @@ impl<K: Clone + Eq + Hash, V> Table<K, V> {
     /// Takes back everything since `mark`, telling each row as it was and as it is again.
     pub fn rewind(&mut self, mark: usize, mut told: impl FnMut(&K, Option<&Arc<V>>, Option<&Arc<V>>)) {
         while self.log.len() > mark {
-            let Some(Undo { key, before }) = self.log.pop() else { return };
+            let Some(Undo { key, before }) = self.log.pop() else {
+                return;
+            };
             let undone = match before {
                 Some(slot) => {
                     let restored = slot.row.clone();
                     let undone = self.slots.insert(key.clone(), slot);
-                    told(&key, undone.as_ref().and_then(|slot| slot.row.as_ref()), restored.as_ref());
+                    told(
+                        &key,
+                        undone.as_ref().and_then(|slot| slot.row.as_ref()),
+                        restored.as_ref(),
+                    );
                     continue;
                 }
                 None => self.slots.remove(&key),
@@ -118,7 +130,9 @@ impl<K: Clone + Eq + Hash, V> Table<K, V> {
     pub fn settle(&mut self, mut keep: impl FnMut(&K, &V) -> bool, mut gone: impl FnMut(&K, &V)) {
         let touched = std::mem::take(&mut self.log).into_iter().map(|undo| undo.key);
         for key in touched.chain(std::mem::take(&mut self.absorbed)) {
-            let Some(slot) = self.slots.get_mut(&key) else { continue };
+            let Some(slot) = self.slots.get_mut(&key) else {
+                continue;
+            };
             slot.touched = false;
             if slot.row.as_ref().is_some_and(|row| keep(&key, row)) {
                 continue;
@@ -163,7 +177,10 @@ mod tests {
         table.put(1, Some(Arc::new("eins")));
         let changes: Vec<_> = table.changes().collect();
         assert_eq!(changes.len(), 1);
-        assert_eq!((changes[0].before.as_deref(), changes[0].now.as_deref()), (Some(&"one"), Some(&"eins")));
+        assert_eq!(
+            (changes[0].before.as_deref(), changes[0].now.as_deref()),
+            (Some(&"one"), Some(&"eins"))
+        );
         table.rewind(0, |_, _, _| {});
         assert_eq!(table.get(&1).unwrap().map(|row| **row), Some("one"));
         assert!(table.is_clean());

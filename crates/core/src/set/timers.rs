@@ -39,7 +39,9 @@ impl Timers {
             if *at > now {
                 break;
             }
-            let Some(Reverse((at, agent))) = self.heap.pop() else { break };
+            let Some(Reverse((at, agent))) = self.heap.pop() else {
+                break;
+            };
             // An entry that was replaced by an earlier one says nothing any more.
             if self.next.get(&agent) == Some(&at) {
                 self.next.remove(&agent);

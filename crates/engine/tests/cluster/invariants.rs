@@ -25,16 +25,27 @@ pub(crate) fn check(world: &Snapshot) {
 // I1, I5
 fn leases(world: &Snapshot) {
     let mut live: BTreeMap<TaskKey, Vec<AttemptKey>> = BTreeMap::new();
-    for attempt in world.attempts.iter().filter(|attempt| attempt.is_live() && !attempt.external) {
+    for attempt in world
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.is_live() && !attempt.external)
+    {
         live.entry(attempt.key.task).or_default().push(attempt.key);
     }
     for task in &world.tasks {
         let own = live.remove(&task.key).unwrap_or_default();
         let expected = match task.status {
-            Status::InProgress => vec![AttemptKey { task: task.key, number: task.attempt }],
+            Status::InProgress => vec![AttemptKey {
+                task: task.key,
+                number: task.attempt,
+            }],
             _ => Vec::new(),
         };
-        assert_eq!(own, expected, "I1: live attempts of {:?} ({:?})", task.id, task.status);
+        assert_eq!(
+            own, expected,
+            "I1: live attempts of {:?} ({:?})",
+            task.id, task.status
+        );
     }
     assert!(live.is_empty(), "attempts of tasks that do not exist: {live:?}");
 }
@@ -42,19 +53,33 @@ fn leases(world: &Snapshot) {
 // I2
 fn loads(world: &Snapshot) {
     let mut occupied: BTreeMap<&str, BTreeSet<AttemptKey>> = BTreeMap::new();
-    for attempt in world.attempts.iter().filter(|attempt| attempt.occupies && attempt.registered) {
-        occupied.entry(attempt.agent.as_str()).or_default().insert(attempt.key);
+    for attempt in world
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.occupies && attempt.registered)
+    {
+        occupied
+            .entry(attempt.agent.as_str())
+            .or_default()
+            .insert(attempt.key);
     }
     for agent in &world.agents {
         let own: BTreeSet<AttemptKey> = agent.attempts.iter().copied().collect();
         let expected = occupied.remove(agent.id.as_str()).unwrap_or_default();
         assert_eq!(own, expected, "I2: attempts of {:?}", agent.id);
-        assert!(agent.max_load == 0 || agent.load() <= agent.max_load, "I2: {:?} is overloaded", agent.id);
+        assert!(
+            agent.max_load == 0 || agent.load() <= agent.max_load,
+            "I2: {:?} is overloaded",
+            agent.id
+        );
         if agent.offline {
             assert!(own.is_empty(), "an agent that is offline holds {own:?}");
         }
     }
-    assert!(occupied.is_empty(), "attempts that occupy agents which do not exist: {occupied:?}");
+    assert!(
+        occupied.is_empty(),
+        "attempts that occupy agents which do not exist: {occupied:?}"
+    );
 }
 
 // I1: no two tasks in progress share a lock
@@ -82,12 +107,27 @@ fn dependencies(world: &Snapshot) {
         let count = |wanted: fn(DependencyState) -> bool| {
             u32::try_from(states.iter().filter(|(_, state)| wanted(*state)).count()).unwrap()
         };
-        assert_eq!(task.unmet, count(|state| state != DependencyState::Met), "unmet of {:?}", task.id);
+        assert_eq!(
+            task.unmet,
+            count(|state| state != DependencyState::Met),
+            "unmet of {:?}",
+            task.id
+        );
         let failed = count(|state| state == DependencyState::Failed);
-        assert_eq!(task.failed_dependencies, failed, "failed dependencies of {:?}", task.id);
+        assert_eq!(
+            task.failed_dependencies, failed,
+            "failed dependencies of {:?}",
+            task.id
+        );
         for (of, state) in states {
             if tasks[&of].fanout.is_none() {
-                assert_eq!(state, DependencyState::of(tasks[&of].status), "{:?} of {:?}", of, task.id);
+                assert_eq!(
+                    state,
+                    DependencyState::of(tasks[&of].status),
+                    "{:?} of {:?}",
+                    of,
+                    task.id
+                );
             }
         }
         if matches!(task.status, Status::InProgress | Status::Pending) {
@@ -98,11 +138,16 @@ fn dependencies(world: &Snapshot) {
 
 // I3, I9
 fn ledger(world: &Snapshot) {
-    let mut expected: BTreeMap<Scope, Counter> =
-        world.counters.keys().map(|scope| (scope.clone(), Counter::new(scope.clone()))).collect();
+    let mut expected: BTreeMap<Scope, Counter> = world
+        .counters
+        .keys()
+        .map(|scope| (scope.clone(), Counter::new(scope.clone())))
+        .collect();
     for attempt in world.attempts.iter().filter(|attempt| attempt.is_live()) {
         for scope in scopes(attempt, attempt.model.as_ref()) {
-            let counter = expected.entry(scope.clone()).or_insert_with(|| Counter::new(scope));
+            let counter = expected
+                .entry(scope.clone())
+                .or_insert_with(|| Counter::new(scope));
             counter.active += 1;
             counter.held_tokens += attempt.hold.tokens;
             counter.held_cost += attempt.hold.cost;
@@ -124,7 +169,10 @@ fn ledger(world: &Snapshot) {
             let mut jobs = 0;
             let mut tokens = 0;
             for line in world.accounts.iter().flat_map(|account| &account.lines) {
-                assert!(line.refunded <= line.tokens.counted(), "a refund beyond its charge: {line:?}");
+                assert!(
+                    line.refunded <= line.tokens.counted(),
+                    "a refund beyond its charge: {line:?}"
+                );
                 if line.scope == *scope
                     && line.resets == counter.resets
                     && window.start(line.hour) == tally.start
@@ -133,9 +181,23 @@ fn ledger(world: &Snapshot) {
                     tokens += line.net_tokens();
                 }
             }
-            assert_eq!((tally.jobs, tally.tokens), (jobs, tokens), "I9: {scope} {}", window.name());
-            if let Some(bound) = world.policies.get(scope).and_then(|policy| policy.limit(window)?.jobs) {
-                assert!(tally.jobs <= bound, "I3: {scope} {}: {} of {bound}", window.name(), tally.jobs);
+            assert_eq!(
+                (tally.jobs, tally.tokens),
+                (jobs, tokens),
+                "I9: {scope} {}",
+                window.name()
+            );
+            if let Some(bound) = world
+                .policies
+                .get(scope)
+                .and_then(|policy| policy.limit(window)?.jobs)
+            {
+                assert!(
+                    tally.jobs <= bound,
+                    "I3: {scope} {}: {} of {bound}",
+                    window.name(),
+                    tally.jobs
+                );
             }
         }
     }

@@ -29,24 +29,74 @@ const AGENTS: u8 = 4;
 /// One thing that happens.
 #[derive(Debug, Clone)]
 pub(crate) enum Move {
-    Submit { labels: u8, priority: u8, locks: u8, after: Option<u8>, estimate: u16, retries: u8 },
-    Register { agent: u8, capabilities: u8, restarts: bool },
-    Sync { agent: u8, forgets: bool },
-    Heartbeat { agent: u8 },
-    Finish { agent: u8, success: bool },
-    Claim { task: u8, stranger: bool },
-    Spend { agent: u8, tokens: u16 },
-    Cancel { task: u8, cascade: bool },
-    Retry { task: u8 },
-    Release { task: u8 },
-    Hold { task: u8, held: bool },
-    Deregister { agent: u8 },
-    Drain { agent: u8, draining: bool },
-    Reset { agent: u8 },
-    Wait { seconds: u16 },
-    Crash { server: u8 },
+    Submit {
+        labels: u8,
+        priority: u8,
+        locks: u8,
+        after: Option<u8>,
+        estimate: u16,
+        retries: u8,
+    },
+    Register {
+        agent: u8,
+        capabilities: u8,
+        restarts: bool,
+    },
+    Sync {
+        agent: u8,
+        forgets: bool,
+    },
+    Heartbeat {
+        agent: u8,
+    },
+    Finish {
+        agent: u8,
+        success: bool,
+    },
+    Claim {
+        task: u8,
+        stranger: bool,
+    },
+    Spend {
+        agent: u8,
+        tokens: u16,
+    },
+    Cancel {
+        task: u8,
+        cascade: bool,
+    },
+    Retry {
+        task: u8,
+    },
+    Release {
+        task: u8,
+    },
+    Hold {
+        task: u8,
+        held: bool,
+    },
+    Deregister {
+        agent: u8,
+    },
+    Drain {
+        agent: u8,
+        draining: bool,
+    },
+    Reset {
+        agent: u8,
+    },
+    Wait {
+        seconds: u16,
+    },
+    Crash {
+        server: u8,
+    },
     /// The first server is between load and commit while another takes a whole turn.
-    Overlap { first: Box<Move>, second: Box<Move>, crashes: bool },
+    Overlap {
+        first: Box<Move>,
+        second: Box<Move>,
+        crashes: bool,
+    },
 }
 
 fn single() -> impl Strategy<Value = Move> {
@@ -124,8 +174,9 @@ impl Play {
     fn new(root: Memory, servers: usize) -> Self {
         let settings = Settings::default();
         let now: Timestamp = "2026-11-24T22:30:00Z".parse().unwrap();
-        let servers =
-            (0..servers).map(|_| Turns::new(root.another(), settings.clone(), now).unwrap()).collect();
+        let servers = (0..servers)
+            .map(|_| Turns::new(root.another(), settings.clone(), now).unwrap())
+            .collect();
         let mut play = Self {
             root,
             servers,
@@ -136,13 +187,29 @@ impl Play {
             submitted: 0,
             minds: BTreeMap::new(),
         };
-        let allowance = Allowance { daily_token_limit: 20_000, daily_job_limit: 12, ..Allowance::default() };
+        let allowance = Allowance {
+            daily_token_limit: 20_000,
+            daily_job_limit: 12,
+            ..Allowance::default()
+        };
         let scope = |agent: u8| Scope::Agent(agent_id(agent));
         play.must(Command::SetPolicy(scope(0), PolicyChange::Allowance(allowance)));
-        let concurrent = Limit { concurrent: Some(2), ..Limit::none(Window::Hour) };
-        play.must(Command::SetPolicy(scope(1), PolicyChange::Limits(vec![concurrent])));
-        let fleet = Limit { jobs: Some(30), ..Limit::none(Window::Hour) };
-        play.must(Command::SetPolicy(Scope::Fleet, PolicyChange::Limits(vec![fleet])));
+        let concurrent = Limit {
+            concurrent: Some(2),
+            ..Limit::none(Window::Hour)
+        };
+        play.must(Command::SetPolicy(
+            scope(1),
+            PolicyChange::Limits(vec![concurrent]),
+        ));
+        let fleet = Limit {
+            jobs: Some(30),
+            ..Limit::none(Window::Hour)
+        };
+        play.must(Command::SetPolicy(
+            Scope::Fleet,
+            PolicyChange::Limits(vec![fleet]),
+        ));
         play
     }
 
@@ -159,7 +226,11 @@ impl Play {
         match next {
             Move::Wait { seconds } => self.wait(u32::from(*seconds)),
             Move::Crash { server } => self.crash(usize::from(*server) % self.servers.len()),
-            Move::Overlap { first, second, crashes } => self.overlap(first, second, *crashes),
+            Move::Overlap {
+                first,
+                second,
+                crashes,
+            } => self.overlap(first, second, *crashes),
             other => {
                 if let Some(command) = self.command(other) {
                     self.pass_time();
@@ -181,7 +252,12 @@ impl Play {
 
     fn request(&mut self, command: Command) -> Request {
         self.tickets += 1;
-        Request { actor: Actor::admin(), command, idempotency: None, ticket: Ticket(self.tickets) }
+        Request {
+            actor: Actor::admin(),
+            command,
+            idempotency: None,
+            ticket: Ticket(self.tickets),
+        }
     }
 
     /// Takes a turn; what another server has locked is tried again once that one is done, as the engine does.
@@ -197,7 +273,11 @@ impl Play {
     fn must(&mut self, command: Command) {
         let request = self.request(command);
         let taken = self.servers[0].take(&[request], self.now).unwrap();
-        assert!(taken.answers.iter().all(|(_, verdict)| verdict.is_ok()), "{:?}", taken.answers);
+        assert!(
+            taken.answers.iter().all(|(_, verdict)| verdict.is_ok()),
+            "{:?}",
+            taken.answers
+        );
     }
 
     /// Hears the answers, and lets the pass follow that they call for.
@@ -226,7 +306,10 @@ impl Play {
     }
 
     fn hear(&mut self, agent: &AgentId, answer: &SyncAnswer) {
-        let Some(mind) = agent.as_str().strip_prefix("agent").and_then(|n| self.minds.get_mut(&n.parse().ok()?))
+        let Some(mind) = agent
+            .as_str()
+            .strip_prefix("agent")
+            .and_then(|n| self.minds.get_mut(&n.parse().ok()?))
         else {
             return;
         };
@@ -240,7 +323,9 @@ impl Play {
 
     /// One server is between load and commit while another takes a turn of its own.
     fn overlap(&mut self, first: &Move, second: &Move, crashes: bool) {
-        let (Some(first), Some(second)) = (self.command(first), self.command(second)) else { return };
+        let (Some(first), Some(second)) = (self.command(first), self.command(second)) else {
+            return;
+        };
         self.pass_time();
         if self.servers.len() < 2 {
             self.take(0, first);
@@ -287,19 +372,37 @@ impl Play {
         (self.submitted > 0).then(|| format!("t{}", u32::from(task) % self.submitted).into())
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each move, none worth a name of its own")]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm for each move, none worth a name of its own"
+    )]
     fn command(&mut self, next: &Move) -> Option<Command> {
         Some(match next {
-            Move::Submit { labels, priority, locks, after, estimate, retries } => {
-                let dependencies: Vec<TaskId> = after.and_then(|after| self.task_id(after)).into_iter().collect();
+            Move::Submit {
+                labels,
+                priority,
+                locks,
+                after,
+                estimate,
+                retries,
+            } => {
+                let dependencies: Vec<TaskId> =
+                    after.and_then(|after| self.task_id(after)).into_iter().collect();
                 let id = TaskId::from(format!("t{}", self.submitted));
                 self.submitted += 1;
                 Command::Submit {
                     tasks: vec![Ok(NewTask {
                         id,
                         fresh_id: false,
-                        body: Arc::new(Body { title: "t".into(), dependencies, ..Body::default() }),
-                        demand: Demand { labels: pick(&LABELS, *labels), ..Demand::default() },
+                        body: Arc::new(Body {
+                            title: "t".into(),
+                            dependencies,
+                            ..Body::default()
+                        }),
+                        demand: Demand {
+                            labels: pick(&LABELS, *labels),
+                            ..Demand::default()
+                        },
                         priority: Priority::from_rank(*priority).unwrap(),
                         project: None,
                         repo: None,
@@ -313,10 +416,17 @@ impl Play {
                     batch: false,
                 }
             }
-            Move::Register { agent, capabilities, restarts } => {
+            Move::Register {
+                agent,
+                capabilities,
+                restarts,
+            } => {
                 let mind = self.minds.entry(*agent).or_default();
                 if *restarts {
-                    *mind = Mind { session: mind.session + 1, ..Mind::default() };
+                    *mind = Mind {
+                        session: mind.session + 1,
+                        ..Mind::default()
+                    };
                 }
                 Command::Register(NewAgent {
                     id: agent_id(*agent),
@@ -346,9 +456,15 @@ impl Play {
                         id,
                         attempt: Some(attempt),
                         agent: Some(agent_id(*agent)),
-                        result: TaskResult { success: *success, ..TaskResult::default() },
+                        result: TaskResult {
+                            success: *success,
+                            ..TaskResult::default()
+                        },
                         model: None,
-                        tokens: Some(Tokens { tokens_in: 100, ..Tokens::default() }),
+                        tokens: Some(Tokens {
+                            tokens_in: 100,
+                            ..Tokens::default()
+                        }),
                         cost: None,
                         rate_limited_until: None,
                     })],
@@ -366,20 +482,36 @@ impl Play {
                     job,
                     attempt: Some(attempt),
                     model: Some("m".into()),
-                    tokens: Tokens { tokens_out: u64::from(*tokens), ..Tokens::default() },
+                    tokens: Tokens {
+                        tokens_out: u64::from(*tokens),
+                        ..Tokens::default()
+                    },
                     cost: None,
                     total: false,
                     event: UsageEvent::Usage,
                 })
             }
-            Move::Cancel { task, cascade } => Command::Cancel { id: self.task_id(*task)?, cascade: *cascade },
+            Move::Cancel { task, cascade } => Command::Cancel {
+                id: self.task_id(*task)?,
+                cascade: *cascade,
+            },
             Move::Retry { task } => Command::Retry(self.task_id(*task)?),
-            Move::Release { task } => Command::Release { id: self.task_id(*task)?, attempt: None, agent: None },
+            Move::Release { task } => Command::Release {
+                id: self.task_id(*task)?,
+                attempt: None,
+                agent: None,
+            },
             Move::Hold { task, held: true } => Command::Hold(self.task_id(*task)?),
             Move::Hold { task, held: false } => Command::Unhold(self.task_id(*task)?),
             Move::Deregister { agent } => Command::Deregister(agent_id(*agent)),
-            Move::Drain { agent, draining: true } => Command::Drain(agent_id(*agent)),
-            Move::Drain { agent, draining: false } => Command::Undrain(agent_id(*agent)),
+            Move::Drain {
+                agent,
+                draining: true,
+            } => Command::Drain(agent_id(*agent)),
+            Move::Drain {
+                agent,
+                draining: false,
+            } => Command::Undrain(agent_id(*agent)),
             Move::Reset { agent } => Command::Reset(Scope::Agent(agent_id(*agent))),
             Move::Wait { .. } | Move::Crash { .. } | Move::Overlap { .. } => return None,
         })
@@ -417,7 +549,11 @@ impl Play {
             .count();
         assert_eq!(started, 0, "I11: {:#?}", &after.events[before.events.len()..]);
         for task in &after.tasks {
-            assert!(task.fanout.is_none(), "an end was not told to all dependents: {:?}", task.id);
+            assert!(
+                task.fanout.is_none(),
+                "an end was not told to all dependents: {:?}",
+                task.id
+            );
         }
     }
 }
@@ -427,11 +563,19 @@ fn agent_id(agent: u8) -> AgentId {
 }
 
 fn pick<T: for<'a> From<&'a str>>(names: &[&str], bits: u8) -> Vec<T> {
-    names.iter().enumerate().filter(|(index, _)| bits >> index & 1 == 1).map(|(_, name)| T::from(name)).collect()
+    names
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| bits >> index & 1 == 1)
+        .map(|(_, name)| T::from(name))
+        .collect()
 }
 
 fn sync(agent: u8, mind: &Mind, roll_call: bool) -> Command {
-    let running = |(id, attempt): &(TaskId, u32)| Running { id: id.clone(), attempt: *attempt };
+    let running = |(id, attempt): &(TaskId, u32)| Running {
+        id: id.clone(),
+        attempt: *attempt,
+    };
     Command::Sync(Sync {
         agent: agent_id(agent),
         session: Some(mind.session.to_string().into()),

@@ -29,7 +29,10 @@ fn a_silent_agent_is_reaped_after_a_ttl_and_its_attempts_run_elsewhere() {
     assert_eq!((fleet.doing("a"), fleet.status("x")), ("busy", InProgress));
     fleet.advance(A_MOMENT);
     assert_eq!(fleet.doing("a"), "offline");
-    assert_eq!(fleet.stored("x").details.fail_reason.as_deref(), Some("agent lost"));
+    assert_eq!(
+        fleet.stored("x").details.fail_reason.as_deref(),
+        Some("agent lost")
+    );
     fleet.advance(seconds(6));
     assert_eq!(fleet.holder("x").as_deref(), Some("b"));
 }
@@ -81,7 +84,11 @@ fn silence_counts_only_while_the_server_watched() {
         fleet.advance(seconds(59));
         assert_eq!(fleet.status("x"), InProgress, "{name}");
         fleet.advance(seconds(2));
-        assert_eq!((fleet.doing("a"), fleet.status("x")), ("offline", Pending), "{name}");
+        assert_eq!(
+            (fleet.doing("a"), fleet.status("x")),
+            ("offline", Pending),
+            "{name}"
+        );
     }
 }
 
@@ -134,7 +141,10 @@ fn agents_are_found_by_state_and_by_all_capabilities() {
     let mut list = |status, labels: &[&str]| {
         let capabilities = labels.iter().map(|label| (*label).into()).collect();
         match fleet.call(Command::ListAgents { status, capabilities }) {
-            Ok(Answer::Agents(agents)) => agents.iter().map(|agent| agent.id.to_string()).collect::<Vec<_>>(),
+            Ok(Answer::Agents(agents)) => agents
+                .iter()
+                .map(|agent| agent.id.to_string())
+                .collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         }
     };
@@ -263,15 +273,23 @@ fn an_operator_can_lift_a_quarantine() {
 fn a_rate_limit_is_no_failure_and_pauses_the_agent() {
     let mut fleet = busy();
     let until = fleet.now + minutes(10);
-    fleet.complete(failed("x").attempt(1).rate_limited(until)).unwrap();
+    fleet
+        .complete(failed("x").attempt(1).rate_limited(until))
+        .unwrap();
     let task = fleet.stored("x").task;
-    assert_eq!((task.status, task.retry_count, fleet.agent("a").paused_until), (Pending, 0, Some(until)));
+    assert_eq!(
+        (task.status, task.retry_count, fleet.agent("a").paused_until),
+        (Pending, 0, Some(until))
+    );
     assert_eq!(fleet.claim("x", "a").unwrap_err().slug, Slug::AgentPaused);
     fleet.restart();
     fleet.advance(short_of(minutes(10)));
     assert_eq!(fleet.status("x"), Pending);
     fleet.advance(A_MOMENT);
-    assert_eq!((fleet.holder("x").as_deref(), fleet.agent("a").paused_until), (Some("a"), None));
+    assert_eq!(
+        (fleet.holder("x").as_deref(), fleet.agent("a").paused_until),
+        (Some("a"), None)
+    );
 }
 
 #[test]
@@ -290,7 +308,9 @@ fn a_rate_limit_of_a_model_pauses_only_what_needs_it() {
     fleet.submit(task("x").model("big")).unwrap();
     fleet.take("a");
     let until = fleet.now + minutes(10);
-    fleet.complete(failed("x").model("big").rate_limited(until)).unwrap();
+    fleet
+        .complete(failed("x").model("big").rate_limited(until))
+        .unwrap();
     assert_eq!(fleet.status("x"), Pending);
     fleet.submit(task("y").model("small")).unwrap();
     assert_eq!(fleet.holder("y").as_deref(), Some("a"));
@@ -308,7 +328,9 @@ fn a_pause_of_its_only_model_pauses_an_agent_for_tasks_without_one() {
     fleet.join(agent("a").models(["big"]));
     fleet.submit(task("x")).unwrap();
     let until = fleet.now + minutes(10);
-    fleet.complete(failed("x").model("big").rate_limited(until)).unwrap();
+    fleet
+        .complete(failed("x").model("big").rate_limited(until))
+        .unwrap();
     assert_eq!(fleet.status("x"), Pending);
     fleet.advance(minutes(10));
     assert_eq!(fleet.status("x"), InProgress);

@@ -20,11 +20,18 @@ fn crew() -> Fleet {
 fn an_attempt_is_offered_until_its_agent_lists_it() {
     let mut fleet = crew();
     for _ in 0..3 {
-        assert_eq!(starts(&fleet.sync(roll("a"))), [("x".into(), 1)], "a lost answer loses nothing");
+        assert_eq!(
+            starts(&fleet.sync(roll("a"))),
+            [("x".into(), 1)],
+            "a lost answer loses nothing"
+        );
     }
     let taken = fleet.sync(roll("a").running([("x", 1)]));
     assert!(taken.start.is_empty() && taken.stop.is_empty());
-    assert!(fleet.sync(roll("a").running([("x", 1)])).start.is_empty(), "a taken one is not sent again");
+    assert!(
+        fleet.sync(roll("a").running([("x", 1)])).start.is_empty(),
+        "a taken one is not sent again"
+    );
     assert_eq!(fleet.attempt("x"), 1);
 }
 
@@ -64,7 +71,16 @@ fn progress_usage_and_output_show_that_an_offered_attempt_was_taken() {
         |fleet| fleet.report(spent("a", "x", 5, 5).attempt(1)).unwrap(),
         |fleet| {
             let (id, attempt, agent) = ("x".into(), Some(1), Some("a".into()));
-            drop(fleet.call(Command::Output { id, attempt, agent, text: "hello".into() }).unwrap());
+            drop(
+                fleet
+                    .call(Command::Output {
+                        id,
+                        attempt,
+                        agent,
+                        text: "hello".into(),
+                    })
+                    .unwrap(),
+            );
         },
     ];
     for act in acts {
@@ -72,7 +88,11 @@ fn progress_usage_and_output_show_that_an_offered_attempt_was_taken() {
         act(&mut fleet);
         assert!(fleet.sync(roll("a").running([("x", 1)])).start.is_empty());
         fleet.sync(roll("a"));
-        assert_eq!(fleet.status("x"), Pending, "a taken attempt that is no longer listed is lost");
+        assert_eq!(
+            fleet.status("x"),
+            Pending,
+            "a taken attempt that is no longer listed is lost"
+        );
     }
 }
 
@@ -104,7 +124,10 @@ fn completing_again_with_the_same_attempt_and_outcome_changes_nothing() {
     let (task, events) = (fleet.stored("x").task, fleet.events().len());
     assert_eq!(fleet.complete(end()).unwrap().task, task);
     assert_eq!((fleet.stored("x").task, fleet.events().len()), (task, events));
-    assert_eq!(fleet.complete(failed("x").attempt(1)).unwrap_err().slug, Slug::StaleAttempt);
+    assert_eq!(
+        fleet.complete(failed("x").attempt(1)).unwrap_err().slug,
+        Slug::StaleAttempt
+    );
     assert_eq!(fleet.status("x"), Completed);
 }
 
@@ -112,7 +135,10 @@ fn completing_again_with_the_same_attempt_and_outcome_changes_nothing() {
 fn failing_again_with_the_same_attempt_is_answered_while_no_newer_one_started() {
     let mut fleet = crew();
     fleet.complete(failed("x").attempt(1)).unwrap();
-    assert_eq!(fleet.complete(failed("x").attempt(1)).unwrap().task.retry_count, 1);
+    assert_eq!(
+        fleet.complete(failed("x").attempt(1)).unwrap().task.retry_count,
+        1
+    );
 }
 
 #[test]
@@ -128,7 +154,9 @@ fn a_stale_attempt_changes_nothing() {
     let stale = [
         fleet.complete(done("x").attempt(1)).unwrap_err(),
         fleet.patch("x", change().attempt(1).progress(99)).unwrap_err(),
-        fleet.patch("x", change().attempt(1).status(Completed)).unwrap_err(),
+        fleet
+            .patch("x", change().attempt(1).status(Completed))
+            .unwrap_err(),
         fleet.patch("x", change().attempt(1).status(Pending)).unwrap_err(),
         fleet.complete(done("x").attempt(3)).unwrap_err(),
     ];
@@ -142,8 +170,14 @@ fn a_stale_attempt_changes_nothing() {
 fn only_the_holder_speaks_for_an_attempt() {
     let mut fleet = crew();
     fleet.take("a");
-    assert_eq!(fleet.complete(done("x").agent("b")).unwrap_err().slug, Slug::NotHolder);
-    assert_eq!(fleet.report(spent("b", "x", 1, 1)).unwrap_err().slug, Slug::NotHolder);
+    assert_eq!(
+        fleet.complete(done("x").agent("b")).unwrap_err().slug,
+        Slug::NotHolder
+    );
+    assert_eq!(
+        fleet.report(spent("b", "x", 1, 1)).unwrap_err().slug,
+        Slug::NotHolder
+    );
     assert_eq!(fleet.status("x"), InProgress);
     fleet.complete(done("x").agent("a")).unwrap();
 }
@@ -204,7 +238,13 @@ fn the_smaller_of_the_tasks_and_the_agents_bound_holds() {
     for (timeout, duration, expected) in [(100, 50, 50), (50, 100, 50)] {
         let mut fleet = Fleet::new();
         let max_job_duration = seconds(duration);
-        fleet.allow("a", Allowance { max_job_duration, ..Allowance::default() });
+        fleet.allow(
+            "a",
+            Allowance {
+                max_job_duration,
+                ..Allowance::default()
+            },
+        );
         fleet.join(agent("a"));
         fleet.submit(task("x").timeout(timeout)).unwrap();
         assert_eq!(fleet.sync(roll("a")).start[0].timeout, Some(seconds(expected)));
@@ -223,7 +263,11 @@ fn a_timed_out_attempt_keeps_its_place_until_its_agent_no_longer_lists_it() {
     fleet.take("a");
     fleet.advance(seconds(100));
     assert_eq!(fleet.status("next"), Pending);
-    assert_eq!((fleet.agent("a").load(), fleet.counter("agent:a").active), (1, 0), "settled, and in the way");
+    assert_eq!(
+        (fleet.agent("a").load(), fleet.counter("agent:a").active),
+        (1, 0),
+        "settled, and in the way"
+    );
     fleet.sync(roll("a").running([("x", 1)]));
     assert_eq!(fleet.status("next"), Pending);
     fleet.sync(roll("a"));
@@ -279,7 +323,10 @@ fn what_an_agent_lists_and_never_had_is_to_be_stopped() {
     fleet.take("a");
     let answer = fleet.sync(roll("b").running([("x", 1), ("x", 9), ("nothing", 1)]));
     let unknown = |id: &str, attempt| (id.to_owned(), attempt, StopReason::Unknown);
-    assert_eq!(stops(&answer), [unknown("x", 1), unknown("x", 9), unknown("nothing", 1)]);
+    assert_eq!(
+        stops(&answer),
+        [unknown("x", 1), unknown("x", 9), unknown("nothing", 1)]
+    );
     assert_eq!(fleet.holder("x").as_deref(), Some("a"));
 }
 
@@ -298,7 +345,11 @@ fn a_live_attempt_survives_a_restart() {
 fn a_refused_end_does_not_lose_an_attempt_that_is_listed() {
     let mut fleet = crew();
     fleet.take("a");
-    let answer = fleet.sync(roll("a").running([("x", 1)]).done([done("x").attempt(1).agent("b")]));
+    let answer = fleet.sync(
+        roll("a")
+            .running([("x", 1)])
+            .done([done("x").attempt(1).agent("b")]),
+    );
     assert_eq!(answer.done[0].as_ref().unwrap_err().slug, Slug::NotHolder);
     assert_eq!(fleet.status("x"), InProgress, "it was listed");
 }

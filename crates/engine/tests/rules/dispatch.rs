@@ -26,14 +26,54 @@ fn loaded<const N: usize>(agents: [(&str, u32, u32); N]) -> Fleet {
 fn the_best_agent_is_the_one_with_the_highest_score() {
     type Case<'a> = (&'a str, [(&'a str, u32, u32); 3], Priority, &'a str);
     let table: [Case<'_>; 8] = [
-        ("the least loaded share", [("a", 2, 1), ("b", 10, 4), ("c", 4, 3)], Medium, "b"),
-        ("unlimited is a score of one", [("a", 2, 1), ("b", 0, 50), ("c", 4, 1)], Medium, "b"),
-        ("a tie goes to the lower load", [("a", 4, 2), ("b", 2, 1), ("c", 6, 3)], Medium, "b"),
-        ("and then to the first id", [("b", 2, 1), ("a", 2, 1), ("c", 2, 1)], Medium, "a"),
-        ("critical: the lowest absolute load", [("a", 2, 1), ("b", 100, 2), ("c", 0, 3)], Critical, "a"),
-        ("critical: ties by id", [("c", 3, 1), ("b", 100, 1), ("d", 0, 1)], Critical, "b"),
-        ("exact fractions", [("a", 3, 1), ("b", 300, 100), ("c", 299, 100)], Low, "a"),
-        ("a full agent is skipped", [("a", 1, 1), ("b", 10, 9), ("c", 1, 1)], High, "b"),
+        (
+            "the least loaded share",
+            [("a", 2, 1), ("b", 10, 4), ("c", 4, 3)],
+            Medium,
+            "b",
+        ),
+        (
+            "unlimited is a score of one",
+            [("a", 2, 1), ("b", 0, 50), ("c", 4, 1)],
+            Medium,
+            "b",
+        ),
+        (
+            "a tie goes to the lower load",
+            [("a", 4, 2), ("b", 2, 1), ("c", 6, 3)],
+            Medium,
+            "b",
+        ),
+        (
+            "and then to the first id",
+            [("b", 2, 1), ("a", 2, 1), ("c", 2, 1)],
+            Medium,
+            "a",
+        ),
+        (
+            "critical: the lowest absolute load",
+            [("a", 2, 1), ("b", 100, 2), ("c", 0, 3)],
+            Critical,
+            "a",
+        ),
+        (
+            "critical: ties by id",
+            [("c", 3, 1), ("b", 100, 1), ("d", 0, 1)],
+            Critical,
+            "b",
+        ),
+        (
+            "exact fractions",
+            [("a", 3, 1), ("b", 300, 100), ("c", 299, 100)],
+            Low,
+            "a",
+        ),
+        (
+            "a full agent is skipped",
+            [("a", 1, 1), ("b", 10, 9), ("c", 1, 1)],
+            High,
+            "b",
+        ),
     ];
     for (name, agents, priority, expected) in table {
         let mut fleet = loaded(agents);
@@ -60,7 +100,11 @@ fn preferred_labels_add_a_tenth_each_and_at_most_five() {
         fleet.submit(task("x").prefers(prefers)).unwrap();
         assert_eq!(fleet.holder("x").as_deref(), Some(expected), "{prefers:?}");
     }
-    for (prefers, expected) in [(["1", "2", "3"], "a"), (["1", "2", "4"], "b"), (["4", "5", "6"], "b")] {
+    for (prefers, expected) in [
+        (["1", "2", "3"], "a"),
+        (["1", "2", "4"], "b"),
+        (["4", "5", "6"], "b"),
+    ] {
         let mut fleet = Fleet::new();
         fleet.join(agent("a").with(["1", "2", "3"]).load(10));
         fleet.join(agent("b").with(["1", "2", "4", "5", "6"]).load(10));
@@ -72,10 +116,14 @@ fn preferred_labels_add_a_tenth_each_and_at_most_five() {
 #[test]
 fn preferences_are_never_required_and_critical_tasks_ignore_them() {
     let mut fleet = loaded([("a", 5, 1), ("b", 5, 0)]);
-    fleet.submit(task("x").labels(["go"]).prefers(["nobody"])).unwrap();
+    fleet
+        .submit(task("x").labels(["go"]).prefers(["nobody"]))
+        .unwrap();
     assert_eq!(fleet.holder("x").as_deref(), Some("b"));
     fleet.finish("x");
-    fleet.submit(task("y").labels(["go"]).prefers(["a"]).priority(Critical)).unwrap();
+    fleet
+        .submit(task("y").labels(["go"]).prefers(["a"]).priority(Critical))
+        .unwrap();
     assert_eq!(fleet.holder("y").as_deref(), Some("b"));
 }
 
@@ -106,7 +154,13 @@ fn an_exhausted_agent_is_skipped_for_the_next_best() {
         ("jobs", |f| f.exhaust("agent:a")),
         ("estimate", |f| f.limit("agent:a", [tokens(daily(), 49)])),
         ("allowlist", |f| {
-            f.allow("a", Allowance { model_allowlist: vec!["other".into()], ..Allowance::default() });
+            f.allow(
+                "a",
+                Allowance {
+                    model_allowlist: vec!["other".into()],
+                    ..Allowance::default()
+                },
+            );
         }),
         ("draining", |f| f.drain("a")),
         ("full", |f| drop(f.submit(task("filler").labels(["a"])).unwrap())),
@@ -114,7 +168,9 @@ fn an_exhausted_agent_is_skipped_for_the_next_best() {
     for (name, prepare) in table {
         let mut fleet = loaded([("a", 1, 0), ("b", 2, 1)]);
         prepare(&mut fleet);
-        fleet.submit(task("x").labels(["go"]).model("m").estimate(50)).unwrap();
+        fleet
+            .submit(task("x").labels(["go"]).model("m").estimate(50))
+            .unwrap();
         assert_eq!(fleet.holder("x").as_deref(), Some("b"), "{name}");
     }
 }
@@ -149,7 +205,14 @@ fn a_lost_attempt_is_retried_elsewhere_too() {
 fn tasks_are_taken_by_priority_and_then_by_arrival() {
     // I6
     let mut fleet = Fleet::new();
-    let drafts = [("l1", Low), ("m1", Medium), ("h1", High), ("c1", Critical), ("m2", Medium), ("c2", Critical)];
+    let drafts = [
+        ("l1", Low),
+        ("m1", Medium),
+        ("h1", High),
+        ("c1", Critical),
+        ("m2", Medium),
+        ("c2", Critical),
+    ];
     for (id, priority) in drafts {
         // Different classes are one order.
         fleet.submit(task(id).priority(priority).prefers([id])).unwrap();
@@ -175,7 +238,9 @@ fn a_changed_priority_changes_the_order() {
 #[test]
 fn a_higher_task_that_nobody_can_take_does_not_stand_in_the_way() {
     let mut fleet = Fleet::new();
-    fleet.submit(task("x").priority(Critical).labels(["nobody"])).unwrap();
+    fleet
+        .submit(task("x").priority(Critical).labels(["nobody"]))
+        .unwrap();
     fleet.submit(task("y").priority(Low)).unwrap();
     fleet.join(agent("a"));
     assert_eq!(fleet.statuses(["x", "y"]), [Pending, InProgress]);
@@ -203,13 +268,19 @@ fn many_tasks_that_are_too_large_do_not_starve_a_small_one() {
     fleet.join(agent("a").load(0));
     fleet.submit(task("running").estimate(60)).unwrap();
     for index in 0..70 {
-        fleet.submit(task(&format!("large-{index}")).estimate(200)).unwrap();
+        fleet
+            .submit(task(&format!("large-{index}")).estimate(200))
+            .unwrap();
     }
     fleet.submit(task("small").estimate(50)).unwrap();
     fleet.take("a");
     fleet.complete(done("running")).unwrap();
     fleet.advance(seconds(30));
-    assert_eq!(fleet.status("small"), InProgress, "it fits, and an agent has room");
+    assert_eq!(
+        fleet.status("small"),
+        InProgress,
+        "it fits, and an agent has room"
+    );
 }
 
 #[test]
@@ -218,8 +289,12 @@ fn what_one_task_makes_does_not_stop_its_class() {
     let mut fleet = Fleet::new();
     fleet.limit("agent:a", [pull_requests(daily(), 1)]);
     fleet.join(agent("a"));
-    fleet.submit(task("first").repo("o/r").produces(Produces::PullRequest)).unwrap();
-    fleet.submit(task("x").repo("o/r").produces(Produces::PullRequest)).unwrap();
+    fleet
+        .submit(task("first").repo("o/r").produces(Produces::PullRequest))
+        .unwrap();
+    fleet
+        .submit(task("x").repo("o/r").produces(Produces::PullRequest))
+        .unwrap();
     fleet.submit(task("y").repo("o/r")).unwrap();
     fleet.finish("first");
     fleet.advance(seconds(10));
@@ -265,37 +340,99 @@ fn everything_that_makes_a_start_possible_starts_at_once() {
     // I11
     type Step = fn(&mut Fleet);
     let table: [(&str, Draft, Step, Step); 18] = [
-        ("an agent joins", task("x").labels(["go"]), |_| (), |f| drop(f.join(agent("b").with(["go"])))),
-        ("an agent learns", task("x").labels(["go"]), |_| (), |f| drop(f.join(agent("a").with(["go"])))),
-        ("an agent gets a model", task("x").model("m"), |f| drop(f.join(agent("a").models(["n"]))), |f| {
-            f.join(agent("a").models(["n", "m"]));
+        (
+            "an agent joins",
+            task("x").labels(["go"]),
+            |_| (),
+            |f| drop(f.join(agent("b").with(["go"]))),
+        ),
+        (
+            "an agent learns",
+            task("x").labels(["go"]),
+            |_| (),
+            |f| drop(f.join(agent("a").with(["go"]))),
+        ),
+        (
+            "an agent gets a model",
+            task("x").model("m"),
+            |f| drop(f.join(agent("a").models(["n"]))),
+            |f| {
+                f.join(agent("a").models(["n", "m"]));
+            },
+        ),
+        ("an agent gets room", task("x"), fill, |f| {
+            drop(f.join(agent("a").load(2)))
         }),
-        ("an agent gets room", task("x"), fill, |f| drop(f.join(agent("a").load(2)))),
         ("an agent finishes", task("x"), fill, |f| f.finish("filler")),
         ("an agent fails", task("x"), fill, |f| f.fail("filler")),
-        ("an agent no longer lists", task("x"), fill, |f| drop(f.sync(roll("a")))),
-        ("an agent undrains", task("x"), |f| f.drain("a"), |f| f.undrain("a")),
-        ("a label is dropped", task("x").labels(["go"]), |_| (), |f| drop(f.patch("x", change().labels([])))),
-        ("a limit is raised", task("x"), |f| f.exhaust("agent:a"), |f| f.limit("agent:a", [])),
-        ("the fleet's limit is raised", task("x"), |f| f.exhaust("fleet"), |f| {
-            f.limit("fleet", []);
+        ("an agent no longer lists", task("x"), fill, |f| {
+            drop(f.sync(roll("a")))
         }),
-        ("a model's quota is raised", task("x").model("m"), |f| f.exhaust("model:m"), |f| {
-            f.model("m", ModelQuota::default());
-            f.limit("model:m", []);
-        }),
-        ("a project's limit is raised", task("x").project("p"), |f| f.exhaust("project:p"), |f| {
-            f.limit("project:p", []);
-        }),
+        (
+            "an agent undrains",
+            task("x"),
+            |f| f.drain("a"),
+            |f| f.undrain("a"),
+        ),
+        (
+            "a label is dropped",
+            task("x").labels(["go"]),
+            |_| (),
+            |f| drop(f.patch("x", change().labels([]))),
+        ),
+        (
+            "a limit is raised",
+            task("x"),
+            |f| f.exhaust("agent:a"),
+            |f| f.limit("agent:a", []),
+        ),
+        (
+            "the fleet's limit is raised",
+            task("x"),
+            |f| f.exhaust("fleet"),
+            |f| {
+                f.limit("fleet", []);
+            },
+        ),
+        (
+            "a model's quota is raised",
+            task("x").model("m"),
+            |f| f.exhaust("model:m"),
+            |f| {
+                f.model("m", ModelQuota::default());
+                f.limit("model:m", []);
+            },
+        ),
+        (
+            "a project's limit is raised",
+            task("x").project("p"),
+            |f| f.exhaust("project:p"),
+            |f| {
+                f.limit("project:p", []);
+            },
+        ),
         (
             "an allowlist is widened",
             task("x").model("m"),
-            |f| f.allow("a", Allowance { model_allowlist: vec!["n".into()], ..Allowance::default() }),
+            |f| {
+                f.allow(
+                    "a",
+                    Allowance {
+                        model_allowlist: vec!["n".into()],
+                        ..Allowance::default()
+                    },
+                )
+            },
             |f| f.allow("a", Allowance::default()),
         ),
-        ("an estimate is lowered", task("x").estimate(50), |f| f.limit("agent:a", [tokens(daily(), 40)]), |f| {
-            f.patch("x", change().estimate(40)).unwrap();
-        }),
+        (
+            "an estimate is lowered",
+            task("x").estimate(50),
+            |f| f.limit("agent:a", [tokens(daily(), 40)]),
+            |f| {
+                f.patch("x", change().estimate(40)).unwrap();
+            },
+        ),
         (
             "a slot of the fleet is free",
             task("x"),

@@ -11,7 +11,13 @@ fn a_task_that_succeeds_has_its_story() {
     fleet.patch("x", change().attempt(1).progress(50)).unwrap();
     fleet.report(spent("a", "x", 1, 1)).unwrap();
     fleet.finish("x");
-    let story = ["task_created", "task_dispatched", "task_progress", "usage_recorded", "task_completed"];
+    let story = [
+        "task_created",
+        "task_dispatched",
+        "task_progress",
+        "usage_recorded",
+        "task_completed",
+    ];
     assert_eq!(fleet.story("x"), story);
 }
 
@@ -48,7 +54,12 @@ fn a_claim_and_a_release_have_their_story() {
     fleet.submit(task("x")).unwrap();
     fleet.claim("x", "stranger").unwrap();
     fleet.release("x").unwrap();
-    let story = ["task_created", "dispatch_failed_no_agent", "task_claimed", "task_released"];
+    let story = [
+        "task_created",
+        "dispatch_failed_no_agent",
+        "task_claimed",
+        "task_released",
+    ];
     assert_eq!(fleet.story("x"), story);
 }
 

@@ -14,15 +14,23 @@ fn a_job_takes_a_slot_and_gives_it_back() {
     let table = [(JobCompleted, 101), (JobFailed, 51), (JobCancelled, 0)];
     for (end, tokens) in table {
         let mut fleet = Fleet::new();
-        fleet.report(spent("a", "job", 0, 0).model("m").event(JobStarted)).unwrap();
-        fleet.report(spent("a", "job", 0, 0).model("m").event(JobStarted)).unwrap();
+        fleet
+            .report(spent("a", "job", 0, 0).model("m").event(JobStarted))
+            .unwrap();
+        fleet
+            .report(spent("a", "job", 0, 0).model("m").event(JobStarted))
+            .unwrap();
         let counter = fleet.counter("agent:a");
         assert_eq!((counter.active, counter.day.jobs), (1, 1), "started once");
         fleet.report(spent("a", "job", 100, 1).model("m")).unwrap();
         fleet.report(spent("a", "job", 0, 0).event(end)).unwrap();
         fleet.report(spent("a", "job", 0, 0).event(end)).unwrap();
         let counter = fleet.counter("agent:a");
-        assert_eq!((counter.active, counter.day.tokens, counter.day.jobs), (0, tokens, 1), "{end:?}");
+        assert_eq!(
+            (counter.active, counter.day.tokens, counter.day.jobs),
+            (0, tokens, 1),
+            "{end:?}"
+        );
         assert_eq!(fleet.tokens("model:m"), tokens, "{end:?}");
     }
 }
@@ -31,7 +39,13 @@ fn a_job_takes_a_slot_and_gives_it_back() {
 fn the_slot_of_a_job_ends_by_itself() {
     for (allowance, span) in [
         (Allowance::default(), Span::DAY),
-        (Allowance { max_job_duration: Span::HOUR, ..Allowance::default() }, Span::HOUR),
+        (
+            Allowance {
+                max_job_duration: Span::HOUR,
+                ..Allowance::default()
+            },
+            Span::HOUR,
+        ),
     ] {
         let mut fleet = Fleet::new();
         fleet.allow("a", allowance);
@@ -103,5 +117,11 @@ fn the_end_of_an_unknown_job_and_a_word_by_another_agent_are_refused() {
     let mut fleet = Fleet::new();
     assert!(fleet.report(spent("a", "job", 0, 0).event(JobFailed)).is_err());
     fleet.report(spent("a", "job", 0, 0).event(JobStarted)).unwrap();
-    assert_eq!(fleet.report(spent("b", "job", 0, 0).event(JobFailed)).unwrap_err().slug, Slug::NotHolder);
+    assert_eq!(
+        fleet
+            .report(spent("b", "job", 0, 0).event(JobFailed))
+            .unwrap_err()
+            .slug,
+        Slug::NotHolder
+    );
 }

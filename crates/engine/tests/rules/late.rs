@@ -22,15 +22,21 @@ fn lost(draft: Draft) -> Fleet {
 #[test]
 fn a_lost_attempt_may_succeed_late_while_its_task_waits() {
     type Between = fn(&mut Fleet);
-    let table: [(u32, Between, Status); 3] =
-        [(3, |_| (), Pending), (3, |fleet| drop(fleet.hold("x").unwrap()), Blocked), (1, |_| (), Failed)];
+    let table: [(u32, Between, Status); 3] = [
+        (3, |_| (), Pending),
+        (3, |fleet| drop(fleet.hold("x").unwrap()), Blocked),
+        (1, |_| (), Failed),
+    ];
     for (retries, between, before) in table {
         let mut fleet = lost(task("x").retries(retries));
         between(&mut fleet);
         assert_eq!(fleet.status("x"), before);
         fleet.complete(done("x").attempt(1).agent("a")).unwrap();
         let task = fleet.stored("x").task;
-        assert_eq!((task.status, task.attempt, task.claimed_by.clone()), (Completed, 1, Some("a".into())));
+        assert_eq!(
+            (task.status, task.attempt, task.claimed_by.clone()),
+            (Completed, 1, Some("a".into()))
+        );
     }
 }
 
@@ -63,7 +69,10 @@ fn a_late_success_is_refused_once_a_newer_attempt_started() {
     fleet.join(agent("b"));
     fleet.advance(seconds(6));
     assert_eq!(fleet.holder("x").as_deref(), Some("b"));
-    assert_eq!(fleet.complete(done("x").attempt(1)).unwrap_err().slug, Slug::StaleAttempt);
+    assert_eq!(
+        fleet.complete(done("x").attempt(1)).unwrap_err().slug,
+        Slug::StaleAttempt
+    );
     assert_eq!(fleet.attempt("x"), 2);
     assert_eq!(fleet.status("x"), InProgress);
 }
@@ -86,7 +95,11 @@ fn what_was_released_cancelled_or_reported_failed_cannot_succeed_late() {
         fleet.take("a");
         end(&mut fleet);
         let before = fleet.stored("x").task;
-        assert_eq!(fleet.complete(done("x").attempt(1)).unwrap_err().slug.code(), 409, "{name}");
+        assert_eq!(
+            fleet.complete(done("x").attempt(1)).unwrap_err().slug.code(),
+            409,
+            "{name}"
+        );
         assert_eq!(fleet.stored("x").task, before, "{name}");
     }
 }
@@ -95,7 +108,10 @@ fn what_was_released_cancelled_or_reported_failed_cannot_succeed_late() {
 fn a_late_failure_is_refused() {
     let mut fleet = lost(task("x"));
     let before = fleet.stored("x").task;
-    assert_eq!(fleet.complete(failed("x").attempt(1)).unwrap_err().slug, Slug::StaleAttempt);
+    assert_eq!(
+        fleet.complete(failed("x").attempt(1)).unwrap_err().slug,
+        Slug::StaleAttempt
+    );
     assert_eq!(fleet.stored("x").task, before);
 }
 
@@ -107,7 +123,11 @@ fn the_refund_of_a_loss_stays_when_it_succeeds_late() {
     fleet.take("a");
     fleet.report(spent("a", "x", 100, 1)).unwrap();
     fleet.sync(roll("a"));
-    assert_eq!(fleet.tokens("agent:a"), 51, "half of 101, rounded down, came back");
+    assert_eq!(
+        fleet.tokens("agent:a"),
+        51,
+        "half of 101, rounded down, came back"
+    );
     fleet.complete(done("x").attempt(1)).unwrap();
     assert_eq!(fleet.tokens("agent:a"), 51);
 }
@@ -128,7 +148,11 @@ fn tokens_of_a_refused_stale_completion_are_booked_to_who_ran_it() {
     fleet.complete(done("x").attempt(1).tokens(30, 12)).unwrap_err();
     assert_eq!((fleet.tokens("agent:a"), fleet.tokens("agent:b")), (42, 0));
     fleet.complete(done("x").attempt(1).tokens(30, 12)).unwrap_err();
-    assert_eq!(fleet.tokens("agent:a"), 42, "totals, so that a repeat counts once");
+    assert_eq!(
+        fleet.tokens("agent:a"),
+        42,
+        "totals, so that a repeat counts once"
+    );
 }
 
 #[test]
@@ -136,7 +160,9 @@ fn tokens_of_a_refused_stale_completion_are_booked_whoever_calls() {
     let mut fleet = lost(task("x"));
     fleet.join(agent("b"));
     fleet.advance(seconds(6));
-    let refusal = fleet.complete(done("x").attempt(1).agent("b").tokens(30, 12)).unwrap_err();
+    let refusal = fleet
+        .complete(done("x").attempt(1).agent("b").tokens(30, 12))
+        .unwrap_err();
     assert_eq!(refusal.slug.code(), 409);
     assert_eq!((fleet.tokens("agent:a"), fleet.tokens("agent:b")), (42, 0));
 }
@@ -148,12 +174,18 @@ fn late_usage_is_booked_for_a_day() {
     fleet.advance(minutes(24 * 60 - 2));
     fleet.report(spent("a", "x", 6, 0).attempt(1)).unwrap();
     fleet.advance(minutes(3));
-    assert_eq!(fleet.report(spent("a", "x", 7, 0).attempt(1)).unwrap_err().slug, Slug::StaleAttempt);
+    assert_eq!(
+        fleet.report(spent("a", "x", 7, 0).attempt(1)).unwrap_err().slug,
+        Slug::StaleAttempt
+    );
     assert_eq!(fleet.counter("agent:a").total.tokens, 11);
 }
 
 #[test]
 fn late_usage_is_booked_only_by_who_ran_the_attempt() {
     let mut fleet = lost(task("x"));
-    assert_eq!(fleet.report(spent("b", "x", 5, 0).attempt(1)).unwrap_err().slug, Slug::NotHolder);
+    assert_eq!(
+        fleet.report(spent("b", "x", 5, 0).attempt(1)).unwrap_err().slug,
+        Slug::NotHolder
+    );
 }

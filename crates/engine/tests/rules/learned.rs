@@ -9,7 +9,9 @@ fn experience(finished: u32) -> Fleet {
     for index in 1..=finished {
         let id = format!("past-{index}");
         fleet.submit(task(&id).labels(["go"]).model("m")).unwrap();
-        fleet.complete(done(&id).tokens(u64::from(index) * 10, 0)).unwrap();
+        fleet
+            .complete(done(&id).tokens(u64::from(index) * 10, 0))
+            .unwrap();
     }
     fleet
 }
@@ -41,13 +43,19 @@ fn a_learned_hold_never_refuses_what_would_fit() {
     fleet.limit("fleet", [tokens(ever(), used + 50)]);
     fleet.submit(task("x").labels(["go"]).model("m")).unwrap();
     assert_eq!(fleet.holder("x").as_deref(), Some("a"));
-    assert_eq!(fleet.counter("fleet").held_tokens, 50, "never more than what is left");
+    assert_eq!(
+        fleet.counter("fleet").held_tokens,
+        50,
+        "never more than what is left"
+    );
 }
 
 #[test]
 fn an_estimate_goes_before_what_was_learned() {
     let mut fleet = experience(20);
     fleet.limit("fleet", [tokens(ever(), 1_000_000)]);
-    fleet.submit(task("x").labels(["go"]).model("m").estimate(7)).unwrap();
+    fleet
+        .submit(task("x").labels(["go"]).model("m").estimate(7))
+        .unwrap();
     assert_eq!(fleet.counter("fleet").held_tokens, 7);
 }

@@ -21,7 +21,10 @@ fn tasks_that_share_a_lock_run_one_after_the_other() {
         fleet.submit(task(id).locks(["main"])).unwrap();
     }
     fleet.submit(task("other").locks(["side"])).unwrap();
-    assert_eq!(fleet.statuses(["x", "y", "z", "other"]), [InProgress, Pending, Pending, InProgress]);
+    assert_eq!(
+        fleet.statuses(["x", "y", "z", "other"]),
+        [InProgress, Pending, Pending, InProgress]
+    );
     fleet.restart();
     fleet.finish("x");
     assert_eq!(fleet.statuses(["y", "z"]), [InProgress, Pending]);
@@ -36,7 +39,10 @@ fn a_claim_cannot_take_a_lock_that_is_held() {
     fleet.submit(task("y").locks(["main"])).unwrap();
     let refusal = fleet.claim("y", "stranger").unwrap_err();
     assert_eq!(refusal.slug, Slug::TaskNotClaimable);
-    assert_eq!(fleet.why("y"), ("locked", "lock `main` is held by task `x`".into()));
+    assert_eq!(
+        fleet.why("y"),
+        ("locked", "lock `main` is held by task `x`".into())
+    );
 }
 
 #[test]
@@ -73,7 +79,13 @@ fn a_task_that_wants_two_locks_does_not_starve() {
     fleet.submit(task("both").locks(["left", "right"])).unwrap();
     fleet.submit(task("two").locks(["right"])).unwrap();
     assert_eq!(fleet.statuses(["both", "two"]), [Pending, Pending]);
-    assert_eq!(fleet.why("two"), ("locked", "lock `right` is wanted by the earlier task `both`".into()));
+    assert_eq!(
+        fleet.why("two"),
+        (
+            "locked",
+            "lock `right` is wanted by the earlier task `both`".into()
+        )
+    );
     let refusal = fleet.claim("two", "stranger").unwrap_err();
     assert_eq!(refusal.slug, Slug::TaskNotClaimable);
     fleet.finish("one");
@@ -111,7 +123,9 @@ fn a_later_task_goes_on_when_the_earlier_one_steps_back() {
     let steps: [(&str, fn(&mut Fleet)); 3] = [
         ("cancelled", |f| drop(f.cancel("both").unwrap())),
         ("held", |f| drop(f.hold("both").unwrap())),
-        ("made lower", |f| drop(f.patch("both", change().priority(Priority::Low)).unwrap())),
+        ("made lower", |f| {
+            drop(f.patch("both", change().priority(Priority::Low)).unwrap())
+        }),
     ];
     for (name, step) in steps {
         let mut fleet = crew();
@@ -129,7 +143,9 @@ fn a_later_task_goes_on_when_the_earlier_one_loses_its_agent() {
     let mut fleet = crew();
     fleet.join(agent("b").with(["b"]));
     fleet.submit(task("one").locks(["left"])).unwrap();
-    fleet.submit(task("both").locks(["left", "right"]).labels(["b"])).unwrap();
+    fleet
+        .submit(task("both").locks(["left", "right"]).labels(["b"]))
+        .unwrap();
     fleet.submit(task("two").locks(["right"])).unwrap();
     assert_eq!(fleet.status("two"), Pending);
     fleet.drain("b");
@@ -143,7 +159,9 @@ fn a_lock_goes_to_the_most_urgent_who_wants_it() {
     let mut fleet = crew();
     fleet.submit(task("x").locks(["main"])).unwrap();
     fleet.submit(task("later").locks(["main"])).unwrap();
-    fleet.submit(task("urgent").locks(["main"]).priority(Priority::Critical)).unwrap();
+    fleet
+        .submit(task("urgent").locks(["main"]).priority(Priority::Critical))
+        .unwrap();
     fleet.finish("x");
     assert_eq!(fleet.statuses(["later", "urgent"]), [Pending, InProgress]);
 }

@@ -13,8 +13,24 @@ fn midnight_wakes_what_waits_for_the_day() {
     type Prepare = fn(&mut Fleet);
     let table: [(&str, Prepare); 5] = [
         ("agent", |f| f.limit("agent:a", [jobs(daily(), 1)])),
-        ("model", |f| f.model("m", ModelQuota { daily_token_budget: 10, ..ModelQuota::default() })),
-        ("repo", |f| f.repo("o/r", RepoLimits { max_daily_prs: 1, ..RepoLimits::default() })),
+        ("model", |f| {
+            f.model(
+                "m",
+                ModelQuota {
+                    daily_token_budget: 10,
+                    ..ModelQuota::default()
+                },
+            )
+        }),
+        ("repo", |f| {
+            f.repo(
+                "o/r",
+                RepoLimits {
+                    max_daily_prs: 1,
+                    ..RepoLimits::default()
+                },
+            )
+        }),
         ("project", |f| f.limit("project:p", [tokens(daily(), 10)])),
         ("fleet", |f| f.limit("fleet", [jobs(daily(), 1)])),
     ];
@@ -22,7 +38,13 @@ fn midnight_wakes_what_waits_for_the_day() {
         let mut fleet = Fleet::new();
         prepare(&mut fleet);
         fleet.join(agent("a"));
-        let draft = |id| task(id).model("m").repo("o/r").project("p").produces(Produces::PullRequest);
+        let draft = |id| {
+            task(id)
+                .model("m")
+                .repo("o/r")
+                .project("p")
+                .produces(Produces::PullRequest)
+        };
         fleet.submit(draft("x")).unwrap();
         fleet.complete(done("x").tokens(10, 0)).unwrap();
         fleet.submit(draft("y")).unwrap();
@@ -38,13 +60,22 @@ fn midnight_wakes_what_waits_for_the_day() {
 fn the_hour_wakes_what_waits_for_it() {
     // I3
     let mut fleet = Fleet::new();
-    fleet.model("m", ModelQuota { hourly_rate_limit: 1, ..ModelQuota::default() });
+    fleet.model(
+        "m",
+        ModelQuota {
+            hourly_rate_limit: 1,
+            ..ModelQuota::default()
+        },
+    );
     fleet.join(agent("a"));
     for id in ["x", "y", "z"] {
         fleet.submit(task(id).model("m")).unwrap();
     }
     fleet.finish("x");
-    assert_eq!(fleet.why("y"), ("model_quota", "model hourly rate limit reached for: m".into()));
+    assert_eq!(
+        fleet.why("y"),
+        ("model_quota", "model hourly rate limit reached for: m".into())
+    );
     fleet.advance_to(fleet.next_hour());
     assert_eq!(fleet.statuses(["y", "z"]), [InProgress, Pending]);
     fleet.finish("y");
@@ -94,7 +125,10 @@ fn a_refund_after_midnight_changes_only_the_total() {
     fleet.report(spent("a", "x", 8, 0)).unwrap();
     fleet.cancel("x").unwrap();
     let (counter, now) = (fleet.counter("agent:a"), fleet.now);
-    assert_eq!(Window::ALL.map(|window| counter.window(window, now).tokens), [0, 0, 0]);
+    assert_eq!(
+        Window::ALL.map(|window| counter.window(window, now).tokens),
+        [0, 0, 0]
+    );
     assert_eq!(fleet.jobs("agent:a"), 0, "it started yesterday");
     assert_eq!(counter.total.jobs, 1);
 }
@@ -109,15 +143,25 @@ fn holds_and_slots_belong_to_no_period() {
     fleet.submit(task("y")).unwrap();
     fleet.advance_to(fleet.midnight());
     let counter = fleet.counter("agent:a");
-    assert_eq!((counter.held_tokens, counter.active, fleet.status("y")), (50, 1, Pending));
+    assert_eq!(
+        (counter.held_tokens, counter.active, fleet.status("y")),
+        (50, 1, Pending)
+    );
     fleet.reset("agent:a");
     let counter = fleet.counter("agent:a");
-    assert_eq!((counter.held_tokens, counter.active, fleet.status("y")), (50, 1, Pending));
+    assert_eq!(
+        (counter.held_tokens, counter.active, fleet.status("y")),
+        (50, 1, Pending)
+    );
 }
 
 #[test]
 fn a_reset_starts_anew_and_wakes_what_waits() {
-    for (scope, draft) in [("agent:a", task("y")), ("fleet", task("y")), ("project:p", task("y").project("p"))] {
+    for (scope, draft) in [
+        ("agent:a", task("y")),
+        ("fleet", task("y")),
+        ("project:p", task("y").project("p")),
+    ] {
         let mut fleet = Fleet::new();
         fleet.limit(scope, [tokens(ever(), 100)]);
         fleet.join(agent("a"));
@@ -126,7 +170,11 @@ fn a_reset_starts_anew_and_wakes_what_waits() {
         fleet.submit(draft).unwrap();
         assert_eq!(fleet.status("y"), Pending, "{scope}");
         fleet.reset(scope);
-        assert_eq!((fleet.status("y"), fleet.tokens(scope)), (InProgress, 0), "{scope}");
+        assert_eq!(
+            (fleet.status("y"), fleet.tokens(scope)),
+            (InProgress, 0),
+            "{scope}"
+        );
     }
 }
 
@@ -148,7 +196,13 @@ fn a_refund_of_a_charge_before_a_reset_gives_nothing_to_the_new_period() {
 #[test]
 fn a_reset_ends_a_cooldown() {
     let mut fleet = Fleet::new();
-    fleet.repo("o/r", RepoLimits { cooldown_after_failure: minutes(10), ..RepoLimits::default() });
+    fleet.repo(
+        "o/r",
+        RepoLimits {
+            cooldown_after_failure: minutes(10),
+            ..RepoLimits::default()
+        },
+    );
     fleet.join(agent("a"));
     fleet.submit(task("x").repo("o/r").retries(1)).unwrap();
     fleet.fail("x");

@@ -16,8 +16,14 @@ fn anybody_may_claim_and_complete() {
     let claimed = fleet.claim("x", "stranger").unwrap();
     assert_eq!((claimed.task.status, claimed.task.attempt), (InProgress, 1));
     assert_eq!(claimed.task.claimed_by, Some("stranger".into()));
-    assert_eq!(fleet.claim("x", "other").unwrap_err().slug, Slug::TaskAlreadyClaimed);
-    assert_eq!(fleet.claim("x", "stranger").unwrap_err().slug, Slug::TaskAlreadyClaimed);
+    assert_eq!(
+        fleet.claim("x", "other").unwrap_err().slug,
+        Slug::TaskAlreadyClaimed
+    );
+    assert_eq!(
+        fleet.claim("x", "stranger").unwrap_err().slug,
+        Slug::TaskAlreadyClaimed
+    );
     fleet.complete(done("x").agent("stranger")).unwrap();
     assert_eq!(fleet.status("x"), Completed);
 }
@@ -93,8 +99,16 @@ fn the_locks_of_a_cancelled_claim_end_though_the_server_slept() {
 fn a_claim_passes_the_checks_of_a_dispatch() {
     type Prepare = fn(&mut Fleet);
     let table: [(&str, Prepare, Slug); 8] = [
-        ("label", |fleet| drop(fleet.join(agent("a"))), Slug::MissingCapability),
-        ("model", |fleet| drop(fleet.join(agent("a").with(["go"]).models(["other"]))), Slug::MissingCapability),
+        (
+            "label",
+            |fleet| drop(fleet.join(agent("a"))),
+            Slug::MissingCapability,
+        ),
+        (
+            "model",
+            |fleet| drop(fleet.join(agent("a").with(["go"]).models(["other"]))),
+            Slug::MissingCapability,
+        ),
         (
             "room",
             |fleet| {
@@ -122,10 +136,22 @@ fn a_claim_passes_the_checks_of_a_dispatch() {
         ),
         (
             "allowlist",
-            |fleet| fleet.allow("a", Allowance { model_allowlist: vec!["other".into()], ..Allowance::default() }),
+            |fleet| {
+                fleet.allow(
+                    "a",
+                    Allowance {
+                        model_allowlist: vec!["other".into()],
+                        ..Allowance::default()
+                    },
+                )
+            },
             Slug::ExceedsAllowance,
         ),
-        ("limit of an id that is not registered", |fleet| fleet.exhaust("agent:a"), Slug::QuotaExceeded),
+        (
+            "limit of an id that is not registered",
+            |fleet| fleet.exhaust("agent:a"),
+            Slug::QuotaExceeded,
+        ),
         (
             "limit that is used",
             |fleet| {
@@ -156,7 +182,10 @@ fn a_refused_claim_says_when_waiting_helps() {
     }
     fleet.claim("x", "a").unwrap();
     let refusal = fleet.claim("y", "a").unwrap_err();
-    assert_eq!((refusal.slug.code(), refusal.message.as_str()), (429, "daily job limit exceeded"));
+    assert_eq!(
+        (refusal.slug.code(), refusal.message.as_str()),
+        (429, "daily job limit exceeded")
+    );
     assert_eq!(refusal.retry_after, Some(fleet.midnight().since(fleet.now)));
 }
 

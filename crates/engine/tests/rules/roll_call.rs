@@ -32,7 +32,10 @@ fn a_new_session_ends_the_attempts_of_the_old_one() {
     fleet.sync(roll("a").session("old"));
     fleet.sync(roll("a").session("old").running([("x", 1)]));
     fleet.join(agent("a").session("new"));
-    assert_eq!((fleet.status("x"), fleet.stored("x").task.retry_count), (Pending, 1));
+    assert_eq!(
+        (fleet.status("x"), fleet.stored("x").task.retry_count),
+        (Pending, 1)
+    );
     for refused in [roll("a").session("old"), heartbeat("a").session("old")] {
         assert_eq!(fleet.try_sync(refused).unwrap_err().slug, Slug::Superseded);
     }
@@ -48,10 +51,19 @@ fn a_superseded_call_changes_nothing() {
     fleet.sync(roll("a").session("new"));
     fleet.sync(roll("a").session("new").running([("x", 1)]));
     let end = done("x").attempt(1);
-    assert_eq!(fleet.try_sync(roll("a").session("old").done([end])).unwrap_err().slug, Slug::Superseded);
+    assert_eq!(
+        fleet
+            .try_sync(roll("a").session("old").done([end]))
+            .unwrap_err()
+            .slug,
+        Slug::Superseded
+    );
     assert_eq!(fleet.status("x"), InProgress);
     fleet.restart();
-    assert_eq!(fleet.try_sync(roll("a").session("old")).unwrap_err().slug, Slug::Superseded);
+    assert_eq!(
+        fleet.try_sync(roll("a").session("old")).unwrap_err().slug,
+        Slug::Superseded
+    );
     assert_eq!(fleet.status("x"), InProgress);
 }
 
@@ -61,7 +73,11 @@ fn registering_again_with_the_same_session_keeps_what_runs() {
     fleet.join(agent("a").session("s"));
     fleet.submit(task("x").labels(["go"])).unwrap();
     fleet.join(agent("a").session("s").with(["go"]).load(2));
-    assert_eq!(fleet.holder("x").as_deref(), Some("a"), "what it learned counts at once");
+    assert_eq!(
+        fleet.holder("x").as_deref(),
+        Some("a"),
+        "what it learned counts at once"
+    );
     fleet.take("a");
     fleet.join(agent("a").session("s").with(["go"]).load(2));
     assert_eq!(fleet.status("x"), InProgress);
@@ -75,7 +91,10 @@ fn a_call_without_a_session_neither_checks_nor_changes_it() {
     fleet.sync(roll("a").session("s").n(7));
     fleet.sync(roll("a").n(1));
     fleet.sync(roll("a"));
-    assert_eq!(fleet.try_sync(roll("a").session("s").n(6)).unwrap_err().slug, Slug::StaleSync);
+    assert_eq!(
+        fleet.try_sync(roll("a").session("s").n(6)).unwrap_err().slug,
+        Slug::StaleSync
+    );
     fleet.sync(roll("a").session("s").n(8));
 }
 
@@ -86,7 +105,11 @@ fn a_lower_number_changes_nothing_and_an_equal_one_is_a_repeat() {
     fleet.submit(task("x")).unwrap();
     let sync = |n| roll("a").session("s").n(n);
     assert_eq!(starts(&fleet.sync(sync(5))), [("x".into(), 1)]);
-    assert_eq!(starts(&fleet.sync(sync(5))), [("x".into(), 1)], "a repeat is answered");
+    assert_eq!(
+        starts(&fleet.sync(sync(5))),
+        [("x".into(), 1)],
+        "a repeat is answered"
+    );
     fleet.sync(sync(6).running([("x", 1)]));
     assert_eq!(fleet.try_sync(sync(5)).unwrap_err().slug, Slug::StaleSync);
     assert_eq!(fleet.status("x"), InProgress, "an overtaken sync loses nothing");
@@ -123,7 +146,10 @@ fn a_newer_sync_ends_an_older_one_that_waits() {
     let answer = fleet.heard(first).unwrap();
     assert!(answer.start.is_empty() && answer.stop.is_empty());
     fleet.wait_over("a", first);
-    assert!(fleet.heard(second).is_none(), "the end of the older wait is not that of the newer");
+    assert!(
+        fleet.heard(second).is_none(),
+        "the end of the older wait is not that of the newer"
+    );
     fleet.submit(task("x")).unwrap();
     assert_eq!(starts(&fleet.heard(second).unwrap()), [("x".into(), 1)]);
 }
@@ -136,7 +162,9 @@ fn a_waiting_sync_hears_every_kind_of_stop() {
         ("timeout", |fleet| fleet.advance(minutes(10))),
         ("limit", |fleet| fleet.report(spent("a", "x", 100, 0)).unwrap()),
         ("release", |fleet| drop(fleet.release("x").unwrap())),
-        ("an operator's completion", |fleet| drop(fleet.complete(done("x")).unwrap())),
+        ("an operator's completion", |fleet| {
+            drop(fleet.complete(done("x")).unwrap())
+        }),
     ];
     for (name, act) in acts {
         let mut fleet = crew();
@@ -147,7 +175,9 @@ fn a_waiting_sync_hears_every_kind_of_stop() {
         fleet.drain("a");
         let wait = fleet.wait(roll("a").running([("x", 1)]));
         act(&mut fleet);
-        let answer = fleet.heard(wait).unwrap_or_else(|| panic!("{name}: there is something to stop"));
+        let answer = fleet
+            .heard(wait)
+            .unwrap_or_else(|| panic!("{name}: there is something to stop"));
         assert_eq!((answer.stop.len(), answer.stop[0].attempt), (1, 1), "{name}");
     }
 }
@@ -159,7 +189,10 @@ fn a_stop_that_was_told_is_repeated_but_ends_no_wait() {
     assert_eq!(fleet.sync(roll("a").running([("x", 1)]).wait(20)).stop.len(), 1);
     let wait = fleet.wait(roll("a").running([("x", 1)]));
     fleet.wait_over("a", wait);
-    assert_eq!(stops(&fleet.heard(wait).unwrap()), [("x".into(), 1, StopReason::Cancelled)]);
+    assert_eq!(
+        stops(&fleet.heard(wait).unwrap()),
+        [("x".into(), 1, StopReason::Cancelled)]
+    );
 }
 
 #[test]
@@ -261,5 +294,8 @@ fn an_offer_that_was_answered_and_never_taken_is_lost_after_a_ttl() {
 fn a_sync_of_an_agent_that_never_registered_is_refused() {
     let mut fleet = Fleet::new();
     assert_eq!(fleet.try_sync(roll("a")).unwrap_err().slug, Slug::AgentNotFound);
-    assert_eq!(fleet.call(Command::Drain("a".into())).unwrap_err().slug, Slug::AgentNotFound);
+    assert_eq!(
+        fleet.call(Command::Drain("a".into())).unwrap_err().slug,
+        Slug::AgentNotFound
+    );
 }

@@ -31,22 +31,59 @@ fn one_of_each() -> Fleet {
 fn each_state_allows_what_the_machine_says_and_nothing_else() {
     type Act = fn(&mut Fleet, &str) -> Option<Status>;
     let acts: [(&str, Act); 7] = [
-        ("complete", |fleet, id| Some(fleet.complete(done(id)).ok()?.task.status)),
-        ("fail", |fleet, id| Some(fleet.complete(failed(id)).ok()?.task.status)),
+        ("complete", |fleet, id| {
+            Some(fleet.complete(done(id)).ok()?.task.status)
+        }),
+        ("fail", |fleet, id| {
+            Some(fleet.complete(failed(id)).ok()?.task.status)
+        }),
         ("release", |fleet, id| Some(fleet.release(id).ok()?.task.status)),
         ("cancel", |fleet, id| Some(fleet.cancel(id).ok()?.task.status)),
         ("retry", |fleet, id| Some(fleet.retry(id).ok()?.task.status)),
         ("hold", |fleet, id| Some(fleet.hold(id).ok()?.task.status)),
-        ("claim", |fleet, id| Some(fleet.claim(id, "stranger").ok()?.task.status)),
+        ("claim", |fleet, id| {
+            Some(fleet.claim(id, "stranger").ok()?.task.status)
+        }),
     ];
     let table: [(&str, [Option<Status>; 7]); 6] = [
-        ("pending", [None, None, None, Some(Cancelled), Some(Pending), Some(Blocked), Some(InProgress)]),
-        ("blocked", [None, None, None, Some(Cancelled), None, Some(Blocked), None]),
-        ("in_progress", [Some(Completed), Some(Failed), Some(Pending), Some(Cancelled), None, None, None]),
+        (
+            "pending",
+            [
+                None,
+                None,
+                None,
+                Some(Cancelled),
+                Some(Pending),
+                Some(Blocked),
+                Some(InProgress),
+            ],
+        ),
+        (
+            "blocked",
+            [None, None, None, Some(Cancelled), None, Some(Blocked), None],
+        ),
+        (
+            "in_progress",
+            [
+                Some(Completed),
+                Some(Failed),
+                Some(Pending),
+                Some(Cancelled),
+                None,
+                None,
+                None,
+            ],
+        ),
         // The same end again is answered, and changes nothing.
         ("completed", [Some(Completed), None, None, None, None, None, None]),
-        ("failed", [None, Some(Failed), None, None, Some(Pending), None, None]),
-        ("cancelled", [None, None, None, Some(Cancelled), Some(Pending), None, None]),
+        (
+            "failed",
+            [None, Some(Failed), None, None, Some(Pending), None, None],
+        ),
+        (
+            "cancelled",
+            [None, None, None, Some(Cancelled), Some(Pending), None, None],
+        ),
     ];
     for (state, row) in table {
         for ((name, act), expected) in acts.iter().zip(row) {
@@ -56,7 +93,11 @@ fn each_state_allows_what_the_machine_says_and_nothing_else() {
             let after = act(&mut fleet, state);
             assert_eq!(after, expected, "{name} of a task that is {state}");
             if expected.is_none() {
-                assert_eq!(fleet.stored(state).task, before, "a refused {name} changes nothing");
+                assert_eq!(
+                    fleet.stored(state).task,
+                    before,
+                    "a refused {name} changes nothing"
+                );
             }
         }
     }
@@ -76,7 +117,10 @@ fn refusals_of_a_state_are_conflicts() {
     ] {
         assert_eq!(slug.code(), 409, "{slug:?}");
     }
-    assert_eq!(fleet.claim("in_progress", "stranger").unwrap_err().message, "task already claimed");
+    assert_eq!(
+        fleet.claim("in_progress", "stranger").unwrap_err().message,
+        "task already claimed"
+    );
     assert_eq!(fleet.cancel("nothing").unwrap_err().slug, Slug::TaskNotFound);
 }
 
@@ -125,7 +169,10 @@ fn a_dependency_that_is_done_already_does_not_block() {
     fleet.join(agent("a"));
     fleet.submit(task("one")).unwrap();
     fleet.finish("one");
-    assert_eq!(fleet.submit(task("two").after(["one"])).unwrap().task.status, InProgress);
+    assert_eq!(
+        fleet.submit(task("two").after(["one"])).unwrap().task.status,
+        InProgress
+    );
 }
 
 #[test]
@@ -141,7 +188,10 @@ fn a_dependency_named_twice_counts_once() {
 #[test]
 fn unknown_dependencies_and_circles_are_refused() {
     let mut fleet = Fleet::new();
-    assert_eq!(fleet.submit(task("x").after(["nothing"])).unwrap_err().slug, Slug::UnknownDependency);
+    assert_eq!(
+        fleet.submit(task("x").after(["nothing"])).unwrap_err().slug,
+        Slug::UnknownDependency
+    );
     assert_eq!(fleet.submit(task("x").after(["x"])).unwrap_err().slug.code(), 422);
     let [a, b, c, hanger, free] = fleet.submit_all([
         task("a").after(["b"]),
@@ -177,7 +227,11 @@ fn a_bad_item_of_a_batch_fails_alone_with_what_depends_on_it() {
 fn a_batch_may_name_its_own_items_in_any_order() {
     let mut fleet = Fleet::new();
     fleet.join(agent("a"));
-    for item in fleet.submit_all([task("three").after(["two"]), task("two").after(["one"]), task("one")]) {
+    for item in fleet.submit_all([
+        task("three").after(["two"]),
+        task("two").after(["one"]),
+        task("one"),
+    ]) {
         item.unwrap();
     }
     for id in ["one", "two", "three"] {
@@ -220,7 +274,10 @@ fn a_cascade_takes_all_dependents_along() {
     fleet.submit(task("three").after(["two"])).unwrap();
     fleet.submit(task("other")).unwrap();
     fleet.cancel_all("one").unwrap();
-    assert_eq!(fleet.statuses(["one", "two", "three", "other"]), [Cancelled, Cancelled, Cancelled, Pending]);
+    assert_eq!(
+        fleet.statuses(["one", "two", "three", "other"]),
+        [Cancelled, Cancelled, Cancelled, Pending]
+    );
 }
 
 #[test]
@@ -295,10 +352,16 @@ fn a_failed_attempt_waits_twice_as_long_each_time_and_then_is_a_dead_letter() {
         fleet.take("a");
         fleet.fail("x");
         let task = fleet.stored("x").task;
-        assert_eq!((task.status, task.retry_count, task.attempt), (Pending, retry, retry));
+        assert_eq!(
+            (task.status, task.retry_count, task.attempt),
+            (Pending, retry, retry)
+        );
         assert_eq!((task.claimed_by.clone(), fleet.why("x").0), (None, "not_before"));
         let wait = task.delayed_until.unwrap().since(fleet.now);
-        assert!(wait >= seconds(base) && wait <= seconds(base) + Span::from_millis(100 * base), "{wait:?}");
+        assert!(
+            wait >= seconds(base) && wait <= seconds(base) + Span::from_millis(100 * base),
+            "{wait:?}"
+        );
         fleet.advance(short_of(seconds(base)));
         assert_eq!(fleet.status("x"), Pending);
         fleet.advance(Span::from_millis(100 * base) + A_MOMENT);
@@ -307,7 +370,10 @@ fn a_failed_attempt_waits_twice_as_long_each_time_and_then_is_a_dead_letter() {
     }
     fleet.fail("x");
     let task = fleet.stored("x");
-    assert_eq!((task.task.status, task.task.claimed_by.clone()), (Failed, Some("a".into())));
+    assert_eq!(
+        (task.task.status, task.task.claimed_by.clone()),
+        (Failed, Some("a".into()))
+    );
     assert_eq!(task.details.fail_reason.as_deref(), Some("it broke"));
     fleet.advance(minutes(5));
     assert_eq!(fleet.status("x"), Failed);
@@ -337,7 +403,11 @@ fn an_operators_retry_starts_afresh_and_does_not_wait() {
     let task = fleet.stored("x").task;
     assert_eq!((task.status, task.retry_count, task.attempt), (InProgress, 0, 2));
     fleet.fail("x");
-    assert_eq!(fleet.status("x"), Pending, "two attempts are left after a fresh start");
+    assert_eq!(
+        fleet.status("x"),
+        Pending,
+        "two attempts are left after a fresh start"
+    );
 }
 
 #[test]
@@ -356,7 +426,10 @@ fn a_task_is_not_dispatched_before_its_time() {
     let time = fleet.now + minutes(10);
     fleet.submit(task("x").not_before(time)).unwrap();
     assert_eq!(fleet.why("x").0, "not_before");
-    assert_eq!(fleet.claim("x", "stranger").unwrap_err().slug, Slug::TaskNotClaimable);
+    assert_eq!(
+        fleet.claim("x", "stranger").unwrap_err().slug,
+        Slug::TaskNotClaimable
+    );
     fleet.advance(short_of(minutes(10)));
     assert_eq!(fleet.status("x"), Pending);
     fleet.advance(A_MOMENT);
@@ -399,18 +472,45 @@ fn a_status_by_patch_is_one_of_the_other_commands() {
     }
     for state in ["pending", "completed", "cancelled", "failed"] {
         let mut fleet = one_of_each();
-        assert_eq!(fleet.patch(state, change().status(InProgress)).unwrap_err().slug.code(), 409);
-        assert_eq!(fleet.patch(state, change().status(Pending)).unwrap_err().slug.code(), 409, "{state}");
+        assert_eq!(
+            fleet
+                .patch(state, change().status(InProgress))
+                .unwrap_err()
+                .slug
+                .code(),
+            409
+        );
+        assert_eq!(
+            fleet
+                .patch(state, change().status(Pending))
+                .unwrap_err()
+                .slug
+                .code(),
+            409,
+            "{state}"
+        );
     }
 }
 
 #[test]
 fn what_a_task_asks_for_changes_only_while_nobody_works_on_it() {
     let mut fleet = one_of_each();
-    let all = || change().priority(Priority::Low).labels(["go"]).retries(7).estimate(9);
-    assert_eq!(fleet.patch("in_progress", all()).unwrap_err().slug, Slug::WrongState);
+    let all = || {
+        change()
+            .priority(Priority::Low)
+            .labels(["go"])
+            .retries(7)
+            .estimate(9)
+    };
+    assert_eq!(
+        fleet.patch("in_progress", all()).unwrap_err().slug,
+        Slug::WrongState
+    );
     let changed = fleet.patch("pending", all()).unwrap().task;
-    assert_eq!((changed.priority, changed.max_retries, changed.estimated_tokens), (Priority::Low, 7, 9));
+    assert_eq!(
+        (changed.priority, changed.max_retries, changed.estimated_tokens),
+        (Priority::Low, 7, 9)
+    );
     assert_eq!(changed.class.demand.labels, ["go".into()]);
     assert!(fleet.patch("blocked", all()).is_ok());
 }
@@ -441,7 +541,9 @@ fn a_patch_of_the_earliest_time_does_not_shorten_a_backoff() {
 fn notes_and_progress_are_kept() {
     let mut fleet = one_of_each();
     fleet.patch("pending", change().note("look at this")).unwrap();
-    let changed = fleet.patch("in_progress", change().attempt(1).progress(40).note("half")).unwrap();
+    let changed = fleet
+        .patch("in_progress", change().attempt(1).progress(40).note("half"))
+        .unwrap();
     assert_eq!(changed.task.progress, 40);
     fleet.finish("in_progress");
     let stored = fleet.stored("in_progress");
@@ -455,7 +557,10 @@ fn notes_and_progress_are_kept() {
 #[test]
 fn the_same_key_and_body_is_answered_again_and_done_once() {
     let mut fleet = Fleet::new();
-    let submit = |id| Command::Submit { tasks: vec![Ok(new_task(id))], batch: false };
+    let submit = |id| Command::Submit {
+        tasks: vec![Ok(new_task(id))],
+        batch: false,
+    };
     let first = fleet.call_once("key", 1, submit("one"));
     assert!(matches!(first, Ok(Answer::Task(_))));
     fleet.hold("one").unwrap();
@@ -464,17 +569,27 @@ fn the_same_key_and_body_is_answered_again_and_done_once() {
         Ok(Answer::Task(view)) => assert_eq!(view.task.status, Blocked, "the task as it is now"),
         other => panic!("{other:?}"),
     }
-    assert_eq!(fleet.call_once("key", 2, submit("two")).unwrap_err().slug, Slug::IdempotencyMismatch);
+    assert_eq!(
+        fleet.call_once("key", 2, submit("two")).unwrap_err().slug,
+        Slug::IdempotencyMismatch
+    );
     assert_eq!(fleet.count("task_created"), 1);
     fleet.advance(Span::DAY + Span::HOUR);
-    assert!(fleet.call_once("key", 2, submit("two")).is_ok(), "a key is forgotten after a day");
+    assert!(
+        fleet.call_once("key", 2, submit("two")).is_ok(),
+        "a key is forgotten after a day"
+    );
 }
 
 #[test]
 fn a_retry_under_a_key_is_done_once() {
     let mut fleet = one_of_each();
-    fleet.call_once("key", 1, Command::Retry("failed".into())).unwrap();
+    fleet
+        .call_once("key", 1, Command::Retry("failed".into()))
+        .unwrap();
     fleet.cancel("failed").unwrap();
-    fleet.call_once("key", 1, Command::Retry("failed".into())).unwrap();
+    fleet
+        .call_once("key", 1, Command::Retry("failed".into()))
+        .unwrap();
     assert_eq!(fleet.status("failed"), Cancelled);
 }

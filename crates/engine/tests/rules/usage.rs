@@ -40,14 +40,25 @@ fn each_end_refunds_its_share_and_keeps_jobs_and_cost() {
         }),
     ];
     for (name, tokens, end) in table {
-        let mut fleet = running(task("x").timeout(600).estimate(500).model("m").project("p").repo("o/r"));
+        let mut fleet = running(
+            task("x")
+                .timeout(600)
+                .estimate(500)
+                .model("m")
+                .project("p")
+                .repo("o/r"),
+        );
         fleet.report(spent("a", "x", 100, 1).cost(cents(3.0))).unwrap();
         fleet.drain("a");
         end(&mut fleet);
         for scope in ["agent:a", "model:m", "project:p", "repo:o/r", "fleet"] {
             let counter = fleet.counter(scope);
             let day = counter.day;
-            assert_eq!((day.tokens, day.jobs, day.cost), (tokens, 1, cents(3.0)), "{name}: {scope}");
+            assert_eq!(
+                (day.tokens, day.jobs, day.cost),
+                (tokens, 1, cents(3.0)),
+                "{name}: {scope}"
+            );
             assert_eq!((counter.held_tokens, counter.active), (0, 0), "{name}: {scope}");
         }
     }
@@ -60,7 +71,14 @@ fn refunds_are_rounded_down_for_each_line() {
     fleet.report(spent("a", "x", 7, 0).model("one")).unwrap();
     fleet.report(spent("a", "x", 5, 0).model("two")).unwrap();
     fleet.fail("x");
-    assert_eq!((fleet.tokens("agent:a"), fleet.tokens("model:one"), fleet.tokens("model:two")), (7, 4, 3));
+    assert_eq!(
+        (
+            fleet.tokens("agent:a"),
+            fleet.tokens("model:one"),
+            fleet.tokens("model:two")
+        ),
+        (7, 4, 3)
+    );
 }
 
 #[test]
@@ -93,14 +111,23 @@ fn an_increase_adds_and_a_total_adds_only_what_is_new() {
         assert_eq!(fleet.tokens("agent:a"), tokens);
     }
     fleet.complete(done("x").tokens(30, 10)).unwrap();
-    assert_eq!(fleet.tokens("model:m"), 40, "tokens of an end are totals for the task's model");
+    assert_eq!(
+        fleet.tokens("model:m"),
+        40,
+        "tokens of an end are totals for the task's model"
+    );
     let usage = fleet.stored("x").task.usage.clone();
     assert_eq!(usage.iter().map(|entry| entry.tokens.counted()).sum::<u64>(), 43);
 }
 
 #[test]
 fn the_model_of_an_end_is_its_own_then_the_tasks_then_the_last_reported() {
-    type Case = (Option<&'static str>, Option<&'static str>, Option<&'static str>, &'static str);
+    type Case = (
+        Option<&'static str>,
+        Option<&'static str>,
+        Option<&'static str>,
+        &'static str,
+    );
     let table: [Case; 4] = [
         (Some("own"), Some("task"), Some("reported"), "model:own"),
         (None, Some("task"), Some("reported"), "model:task"),
@@ -114,12 +141,16 @@ fn the_model_of_an_end_is_its_own_then_the_tasks_then_the_last_reported() {
         } else {
             fleet.join(agent("a"));
         }
-        fleet.submit(asked.iter().fold(task("x"), |draft, model| draft.model(model))).unwrap();
+        fleet
+            .submit(asked.iter().fold(task("x"), |draft, model| draft.model(model)))
+            .unwrap();
         if let Some(model) = reported {
             fleet.report(spent("a", "x", 1, 0).model(model)).unwrap();
         }
         let before = fleet.tokens(scope);
-        let end = own.iter().fold(done("x").tokens(100, 0), |end, model| end.model(model));
+        let end = own
+            .iter()
+            .fold(done("x").tokens(100, 0), |end, model| end.model(model));
         fleet.complete(end).unwrap();
         assert_eq!(fleet.tokens(scope) - before, 100 - before, "{scope}");
     }
@@ -128,38 +159,78 @@ fn the_model_of_an_end_is_its_own_then_the_tasks_then_the_last_reported() {
 #[test]
 fn cached_tokens_cost_money_and_count_for_no_limit_on_tokens() {
     let mut fleet = Fleet::new();
-    let prices =
-        Prices { input: cents(300.0), output: cents(1_500.0), cached: cents(30.0) };
-    fleet.model("m", ModelQuota { prices, ..ModelQuota::default() });
+    let prices = Prices {
+        input: cents(300.0),
+        output: cents(1_500.0),
+        cached: cents(30.0),
+    };
+    fleet.model(
+        "m",
+        ModelQuota {
+            prices,
+            ..ModelQuota::default()
+        },
+    );
     fleet.join(agent("a"));
     fleet.submit(task("x").model("m")).unwrap();
-    fleet.report(spent("a", "x", 1_000, 1_000).cached(10_000)).unwrap();
+    fleet
+        .report(spent("a", "x", 1_000, 1_000).cached(10_000))
+        .unwrap();
     let counter = fleet.counter("model:m");
-    assert_eq!((counter.day.tokens, counter.day.cost), (2_000, cents(0.3 + 1.5 + 0.3)));
+    assert_eq!(
+        (counter.day.tokens, counter.day.cost),
+        (2_000, cents(0.3 + 1.5 + 0.3))
+    );
 }
 
 #[test]
 fn a_cost_that_is_told_goes_before_prices() {
     let mut fleet = Fleet::new();
-    let prices = Prices { input: cents(300.0), ..Prices::default() };
-    fleet.model("m", ModelQuota { prices, ..ModelQuota::default() });
+    let prices = Prices {
+        input: cents(300.0),
+        ..Prices::default()
+    };
+    fleet.model(
+        "m",
+        ModelQuota {
+            prices,
+            ..ModelQuota::default()
+        },
+    );
     fleet.join(agent("a"));
     fleet.submit(task("x").model("m")).unwrap();
-    fleet.report(spent("a", "x", 1_000, 0).cost(cents(7.0)).total()).unwrap();
-    fleet.report(spent("a", "x", 2_000, 0).cost(cents(8.0)).total()).unwrap();
+    fleet
+        .report(spent("a", "x", 1_000, 0).cost(cents(7.0)).total())
+        .unwrap();
+    fleet
+        .report(spent("a", "x", 2_000, 0).cost(cents(8.0)).total())
+        .unwrap();
     assert_eq!(fleet.counter("fleet").day.cost, cents(8.0));
 }
 
 #[test]
 fn a_task_without_a_model_counts_for_its_agents_only_one() {
     let mut fleet = Fleet::new();
-    fleet.model("m", ModelQuota { hourly_rate_limit: 1, ..ModelQuota::default() });
+    fleet.model(
+        "m",
+        ModelQuota {
+            hourly_rate_limit: 1,
+            ..ModelQuota::default()
+        },
+    );
     fleet.join(agent("a").models(["m"]).load(2));
     fleet.join(agent("b").models(["m", "n"]).load(1));
     fleet.submit(task("x").labels([])).unwrap();
-    assert_eq!((fleet.holder("x").as_deref(), fleet.counter("model:m").active), (Some("a"), 1));
+    assert_eq!(
+        (fleet.holder("x").as_deref(), fleet.counter("model:m").active),
+        (Some("a"), 1)
+    );
     fleet.submit(task("y")).unwrap();
-    assert_eq!(fleet.holder("y").as_deref(), Some("b"), "the hour of m is used up");
+    assert_eq!(
+        fleet.holder("y").as_deref(),
+        Some("b"),
+        "the hour of m is used up"
+    );
     assert_eq!(fleet.counter("model:m").active, 1);
 }
 
@@ -171,7 +242,10 @@ fn the_first_report_of_a_model_that_was_not_asked_for_counts_one_request() {
     }
     let other = fleet.counter("model:other");
     assert_eq!((other.hour.jobs, other.active), (1, 0));
-    assert_eq!((fleet.jobs("model:m"), fleet.jobs("agent:a"), fleet.jobs("fleet")), (1, 1, 1));
+    assert_eq!(
+        (fleet.jobs("model:m"), fleet.jobs("agent:a"), fleet.jobs("fleet")),
+        (1, 1, 1)
+    );
 }
 
 #[test]
@@ -180,7 +254,13 @@ fn a_model_that_was_not_asked_for_is_checked_with_its_first_report() {
     let table: [(&str, bool, Prepare); 4] = [
         ("nothing is set", false, |_| ()),
         ("allowlist", true, |f| {
-            f.allow("a", Allowance { model_allowlist: vec!["m".into()], ..Allowance::default() });
+            f.allow(
+                "a",
+                Allowance {
+                    model_allowlist: vec!["m".into()],
+                    ..Allowance::default()
+                },
+            );
         }),
         ("rate", true, |f| f.exhaust("model:other")),
         ("tokens", true, |f| f.limit("model:other", [tokens(daily(), 10)])),
@@ -205,5 +285,8 @@ fn usage_is_told_as_an_event_each_time_something_is_booked() {
     fleet.report(spent("a", "x", 10, 0).total()).unwrap();
     fleet.report(spent("a", "x", 10, 0).total()).unwrap();
     fleet.complete(done("x").tokens(11, 0)).unwrap();
-    assert_eq!((fleet.count("usage_recorded"), fleet.status("x")), (2, Status::Completed));
+    assert_eq!(
+        (fleet.count("usage_recorded"), fleet.status("x")),
+        (2, Status::Completed)
+    );
 }

@@ -11,50 +11,97 @@ fn each_reason_is_the_first_that_applies() {
     let mut fleet = Fleet::new();
     let time = fleet.now + minutes(5);
     fleet.exhaust("repo:o/r");
-    fleet.model("m", ModelQuota { hourly_rate_limit: 1, ..ModelQuota::default() });
+    fleet.model(
+        "m",
+        ModelQuota {
+            hourly_rate_limit: 1,
+            ..ModelQuota::default()
+        },
+    );
     fleet.limit("fleet", [tokens(daily(), 10)]);
     fleet.submit(task("bad").retries(1)).unwrap();
     fleet.submit(task("slow")).unwrap();
     fleet.submit(task("locker").locks(["main"])).unwrap();
     fleet.claim("locker", "stranger").unwrap();
-    fleet.report(spent("stranger", "locker", 20, 0).model("m")).unwrap();
+    fleet
+        .report(spent("stranger", "locker", 20, 0).model("m"))
+        .unwrap();
     fleet.claim("bad", "stranger").unwrap_err();
     fleet.limit("fleet", [tokens(daily(), 30)]);
     fleet.claim("bad", "stranger").unwrap();
     fleet.fail("bad");
     fleet.claim("slow", "stranger").unwrap();
     fleet.limit("fleet", [tokens(daily(), 10)]);
-    let draft = task("x").after(["bad", "slow"]).not_before(time).locks(["main"]).repo("o/r").model("m");
+    let draft = task("x")
+        .after(["bad", "slow"])
+        .not_before(time)
+        .locks(["main"])
+        .repo("o/r")
+        .model("m");
     fleet.submit(draft.labels(["go"])).unwrap();
     fleet.hold("x").unwrap();
     type Step = fn(&mut Fleet);
     let steps: [(WaitingReason, &str, Step); 11] = [
-        (WaitingReason::Held, "held by an operator", |f| drop(f.unhold("x").unwrap())),
-        (WaitingReason::DependencyFailed, "1 of 2 dependencies failed or were cancelled", |f| {
-            f.limit("fleet", []);
-            f.retry("bad").unwrap();
-            f.claim("bad", "stranger").unwrap();
-            f.finish("bad");
-            f.limit("fleet", [tokens(daily(), 10)]);
+        (WaitingReason::Held, "held by an operator", |f| {
+            drop(f.unhold("x").unwrap())
         }),
-        (WaitingReason::Dependency, "1 of 2 dependencies are not completed", |f| f.finish("slow")),
-        (WaitingReason::NotBefore, "not before 2026-11-24T10:15:00.000000Z", |f| f.advance(minutes(5))),
-        (WaitingReason::Locked, "lock `main` is held by task `locker`", |f| f.finish("locker")),
-        (WaitingReason::RepoLimit, "repo:o/r day jobs limit reached", |f| f.limit("repo:o/r", [])),
-        (WaitingReason::NoAgents, "no agent is registered", |f| drop(f.join(agent("a")))),
-        (WaitingReason::NoCapableAgent, "no agent has labels go and model m", |f| {
-            f.join(agent("a").with(["go"]));
+        (
+            WaitingReason::DependencyFailed,
+            "1 of 2 dependencies failed or were cancelled",
+            |f| {
+                f.limit("fleet", []);
+                f.retry("bad").unwrap();
+                f.claim("bad", "stranger").unwrap();
+                f.finish("bad");
+                f.limit("fleet", [tokens(daily(), 10)]);
+            },
+        ),
+        (
+            WaitingReason::Dependency,
+            "1 of 2 dependencies are not completed",
+            |f| f.finish("slow"),
+        ),
+        (
+            WaitingReason::NotBefore,
+            "not before 2026-11-24T10:15:00.000000Z",
+            |f| f.advance(minutes(5)),
+        ),
+        (
+            WaitingReason::Locked,
+            "lock `main` is held by task `locker`",
+            |f| f.finish("locker"),
+        ),
+        (WaitingReason::RepoLimit, "repo:o/r day jobs limit reached", |f| {
+            f.limit("repo:o/r", [])
         }),
-        (WaitingReason::ModelQuota, "model hourly rate limit reached for: m", |f| {
-            f.model("m", ModelQuota::default());
+        (WaitingReason::NoAgents, "no agent is registered", |f| {
+            drop(f.join(agent("a")))
         }),
+        (
+            WaitingReason::NoCapableAgent,
+            "no agent has labels go and model m",
+            |f| {
+                f.join(agent("a").with(["go"]));
+            },
+        ),
+        (
+            WaitingReason::ModelQuota,
+            "model hourly rate limit reached for: m",
+            |f| {
+                f.model("m", ModelQuota::default());
+            },
+        ),
         (WaitingReason::Quota, "fleet day tokens limit reached", |f| {
             f.drain("a");
             f.limit("fleet", []);
         }),
-        (WaitingReason::AllBusy, "every capable agent is full, paused, draining or quarantined", |f| {
-            f.undrain("a");
-        }),
+        (
+            WaitingReason::AllBusy,
+            "every capable agent is full, paused, draining or quarantined",
+            |f| {
+                f.undrain("a");
+            },
+        ),
     ];
     assert_eq!(steps.len(), WaitingReason::ALL.len());
     for (reason, words, step) in steps {
@@ -105,7 +152,11 @@ fn an_offline_fleet_is_no_fleet() {
     assert_eq!(fleet.why("x"), ("no_agents", "all 1 agents are offline".into()));
     fleet.join(agent("b").models(["n"]));
     fleet.submit(task("y").model("m")).unwrap();
-    assert_eq!(fleet.why("y").0, "no_capable_agent", "who is offline is not capable");
+    assert_eq!(
+        fleet.why("y").0,
+        "no_capable_agent",
+        "who is offline is not capable"
+    );
 }
 
 #[test]
@@ -113,9 +164,17 @@ fn quota_says_what_refuses_the_agent_with_room() {
     type Prepare = fn(&mut Fleet);
     let table: [(&str, Prepare); 3] = [
         ("daily job limit exceeded", |f| f.exhaust("agent:a")),
-        ("daily token limit exceeded", |f| f.limit("agent:a", [tokens(daily(), 10)])),
+        ("daily token limit exceeded", |f| {
+            f.limit("agent:a", [tokens(daily(), 10)])
+        }),
         ("model not in allowlist: m", |f| {
-            f.allow("a", Allowance { model_allowlist: vec!["n".into()], ..Allowance::default() });
+            f.allow(
+                "a",
+                Allowance {
+                    model_allowlist: vec!["n".into()],
+                    ..Allowance::default()
+                },
+            );
         }),
     ];
     for (words, prepare) in table {
@@ -162,7 +221,11 @@ fn an_explanation_groups_agents_by_what_they_lack() {
         .iter()
         .map(|group| (group.reason.as_str(), group.count, group.agents.len()))
         .collect();
-    let expected = [("lacks go", 2, 2), ("daily job limit exceeded", 1, 1), ("lacks model m", 1, 1)];
+    let expected = [
+        ("lacks go", 2, 2),
+        ("daily job limit exceeded", 1, 1),
+        ("lacks model m", 1, 1),
+    ];
     assert_eq!(groups, expected);
     assert_eq!(explanation.considered, 4);
     assert_eq!(explanation.waiting.unwrap().reason, WaitingReason::Quota);
@@ -176,6 +239,9 @@ fn an_explanation_names_the_first_hundred_agents_and_counts_all() {
     }
     fleet.submit(task("x").labels(["go"])).unwrap();
     let explanation = fleet.explain("x");
-    assert_eq!((explanation.groups[0].count, explanation.groups[0].agents.len()), (105, 100));
+    assert_eq!(
+        (explanation.groups[0].count, explanation.groups[0].agents.len()),
+        (105, 100)
+    );
     assert_eq!(explanation.groups[0].agents[99].as_str(), "a099");
 }

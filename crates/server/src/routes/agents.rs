@@ -131,13 +131,13 @@ async fn deregister_agent(
 #[utoipa::path(
     post, path = "/api/agents/{id}/sync", tag = "agents",
     params(("id" = String, Path, description = "The agent")),
-    request_body(content = Option<wire::SyncRequest>, description = "May be left out: then nothing runs"),
+    request_body = wire::SyncRequest,
     responses((status = 200, body = wire::SyncAnswer))
 )]
 async fn sync_agent(
     State(app): State<App>,
     AgentPath(id): AgentPath,
-    input: Input<MaybeObject<wire::SyncRequest>>,
+    input: Input<Object<wire::SyncRequest>>,
 ) -> Result<Response, Failure> {
     input.caller.must_act_as(&id)?;
     let sync = parse::agent::sync(id.clone(), input.body.0, &input.caller)?;

@@ -73,12 +73,14 @@ async fn an_agent_reaches_itself_alone() {
     app.admin().post("/api/agents", json!({"id": "b"})).await.good();
     own.get("/api/agents/a").await.good();
     own.get("/api/allowances/a/check").await.good();
-    own.post("/api/agents/a/sync", json!({})).await.good();
+    own.post("/api/agents/a/sync", json!({"running": []}))
+        .await
+        .good();
     for refused in [
         own.post("/api/agents", json!({"id": "b"})).await,
         own.get("/api/agents/b").await,
         own.get("/api/allowances/b/usage").await,
-        own.post("/api/agents/b/sync", json!({})).await,
+        own.post("/api/agents/b/sync", json!({"running": []})).await,
         own.post("/api/agents/b/heartbeat", json!({})).await,
         own.delete("/api/agents/b").await,
         own.post("/api/usage", json!({"agent_id": "b", "job_id": "j"}))

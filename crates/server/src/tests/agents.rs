@@ -125,7 +125,10 @@ async fn what_is_done_rides_along_with_a_roll_call() {
             .await
             .good();
     }
-    let first = worker.post("/api/agents/w/sync", json!({})).await.good();
+    let first = worker
+        .post("/api/agents/w/sync", json!({"running": []}))
+        .await
+        .good();
     assert_eq!(first["start"][0]["task"]["id"], "one");
     let done = json!({"done": [{"id": "one", "attempt": 1, "success": true, "output": "o"}]});
     let second = worker.post("/api/agents/w/sync", done).await.good();

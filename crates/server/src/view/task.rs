@@ -51,7 +51,7 @@ pub(crate) fn full(view: &TaskView, details: Details) -> wire::Task {
         payload: raw_json(payload.as_deref()),
         dependencies: texts(&dependencies),
         blockers: texts(&details.blockers),
-        blockers_count: task.dependents,
+        blockers_count: details.blockers_count,
         estimated_tokens: task.estimated_tokens,
         timeout: task.timeout,
         not_before: task.not_before,

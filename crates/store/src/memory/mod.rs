@@ -97,12 +97,22 @@ pub struct Memory {
 impl Memory {
     /// A new store for one server.
     pub fn alone() -> Self {
-        Self { shared: Arc::default(), server: Server(0), alone: true, fault: None }
+        Self {
+            shared: Arc::default(),
+            server: Server(0),
+            alone: true,
+            fault: None,
+        }
     }
 
     /// A new store that servers share; [`another`](Self::another) lets one more in.
     pub fn shared() -> Self {
-        Self { shared: Arc::default(), server: Server(0), alone: false, fault: None }
+        Self {
+            shared: Arc::default(),
+            server: Server(0),
+            alone: false,
+            fault: None,
+        }
     }
 
     /// One more server on the same rows; for a store of one server the next one, after the first has crashed.
@@ -115,7 +125,12 @@ impl Memory {
         }
         let server = Server(shared.servers);
         drop(shared);
-        Self { shared: Arc::clone(&self.shared), server, alone: self.alone, fault: None }
+        Self {
+            shared: Arc::clone(&self.shared),
+            server,
+            alone: self.alone,
+            fault: None,
+        }
     }
 
     /// Everything that is committed, for checks of invariants.
@@ -216,7 +231,9 @@ impl Store for Memory {
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
-        Ok(Box::new(read::MemoryReader { shared: Arc::clone(&self.shared) }))
+        Ok(Box::new(read::MemoryReader {
+            shared: Arc::clone(&self.shared),
+        }))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use adjutant_core::command::AccessToken;
 use adjutant_core::event::Event;
 use adjutant_core::name::TaskId;
-use adjutant_core::task::{Status, Task, TaskKey};
+use adjutant_core::task::{DependencyState, Status, Task, TaskKey};
 
 use super::Shared;
 use super::rows::World;
@@ -28,7 +28,10 @@ impl Reader for MemoryReader {
     fn task(&mut self, id: &TaskId) -> Result<Option<StoredTask>, StoreError> {
         Ok(self.read(|world| {
             let task = world.tasks.get(world.ids.get(id)?)?;
-            Some(StoredTask { task: Arc::clone(task), details: details(world, task) })
+            Some(StoredTask {
+                task: Arc::clone(task),
+                details: details(world, task),
+            })
         }))
     }
 
@@ -50,7 +53,14 @@ impl Reader for MemoryReader {
     fn task_events(&mut self, task: TaskKey, since: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
         Ok(self.read(|world| {
             let of_task = |event: &&Event| event.task.as_ref().is_some_and(|(key, _)| *key == task);
-            world.events.iter().filter(|event| event.seq > since).filter(of_task).take(limit).cloned().collect()
+            world
+                .events
+                .iter()
+                .filter(|event| event.seq > since)
+                .filter(of_task)
+                .take(limit)
+                .cloned()
+                .collect()
         }))
     }
 
@@ -83,17 +93,21 @@ impl Reader for MemoryReader {
 
 fn details(world: &World, task: &Task) -> Details {
     let ending = world.endings.get(&task.key);
+    let blockers: Vec<TaskId> = world
+        .edges
+        .range((task.key, TaskKey(0))..=(task.key, TaskKey(i64::MAX)))
+        .filter(|(_, state)| **state != DependencyState::Met)
+        .filter_map(|((_, dependent), _)| world.tasks.get(dependent))
+        .filter(|dependent| dependent.status == Status::Blocked)
+        .map(|dependent| dependent.id.clone())
+        .collect();
     Details {
         body: world.bodies.get(&task.key).cloned().unwrap_or_default(),
         result: ending.and_then(|ending| ending.result.clone()),
         fail_reason: ending.and_then(|ending| ending.fail_reason.clone()),
         notes: world.notes.get(&task.key).cloned().unwrap_or_default(),
-        blockers: world
-            .edges
-            .range((task.key, TaskKey(0))..=(task.key, TaskKey(i64::MAX)))
-            .take(MAX_BLOCKERS)
-            .filter_map(|((_, dependent), _)| world.tasks.get(dependent).map(|task| task.id.clone()))
-            .collect(),
+        blockers_count: u32::try_from(blockers.len()).unwrap_or(u32::MAX),
+        blockers: blockers.into_iter().take(MAX_BLOCKERS).collect(),
     }
 }
 
@@ -106,7 +120,12 @@ fn page(world: &World, filter: &TaskFilter) -> Page {
         .filter(|task| filter.priority.is_none_or(|priority| task.priority == priority))
         .filter(|task| filter.project.is_none() || task.project == filter.project)
         .filter(|task| filter.claimed_by.is_none() || task.claimed_by == filter.claimed_by)
-        .filter(|task| filter.labels.iter().all(|label| task.class.demand.labels.contains(label)))
+        .filter(|task| {
+            filter
+                .labels
+                .iter()
+                .all(|label| task.class.demand.labels.contains(label))
+        })
         .filter(|task| match filter.after {
             None => true,
             Some((priority, key)) if by_dispatch => (task.priority, task.key) > (priority, key),
@@ -121,10 +140,16 @@ fn page(world: &World, filter: &TaskFilter) -> Page {
     let more = tasks.len() > filter.limit;
     tasks.truncate(filter.limit);
     Page {
-        next: tasks.last().filter(|_| more).map(|task| (task.priority, task.key)),
+        next: tasks
+            .last()
+            .filter(|_| more)
+            .map(|task| (task.priority, task.key)),
         tasks: tasks
             .into_iter()
-            .map(|task| StoredTask { task: Arc::clone(task), details: details(world, task) })
+            .map(|task| StoredTask {
+                task: Arc::clone(task),
+                details: details(world, task),
+            })
             .collect(),
     }
 }

@@ -52,14 +52,21 @@ impl World {
             return Arc::clone(class);
         }
         let id = i64::try_from(self.classes.len()).unwrap_or(i64::MAX);
-        let class = Arc::new(Class { id: ClassId(id + 1), demand: demand.clone() });
+        let class = Arc::new(Class {
+            id: ClassId(id + 1),
+            demand: demand.clone(),
+        });
         self.classes.push(Arc::clone(&class));
         class
     }
 
     fn newest(&self) -> TaskKey {
         let task = self.tasks.keys().next_back().copied().unwrap_or(TaskKey(0));
-        let job = self.attempts.keys().next_back().map_or(TaskKey(0), |key| key.task);
+        let job = self
+            .attempts
+            .keys()
+            .next_back()
+            .map_or(TaskKey(0), |key| key.task);
         task.max(job)
     }
 
@@ -75,7 +82,15 @@ impl World {
         let mut orders: Vec<DispatchOrder> = self
             .tasks
             .values()
-            .filter(|task| matches!(task.queue(), Some(Queue { gate: Some(Gate::Lock(_)), .. })))
+            .filter(|task| {
+                matches!(
+                    task.queue(),
+                    Some(Queue {
+                        gate: Some(Gate::Lock(_)),
+                        ..
+                    })
+                )
+            })
             .filter(|task| task.locks.contains(lock))
             .map(|task| task.order())
             .collect();
@@ -87,14 +102,23 @@ impl World {
     /// by a store on disk does not survive here either.
     pub(super) fn agents_from_attempts(&self) -> Vec<Arc<Agent>> {
         let mut attempts: BTreeMap<&AgentId, Vec<AttemptKey>> = BTreeMap::new();
-        for attempt in self.attempts.values().filter(|attempt| attempt.occupies && attempt.registered) {
+        for attempt in self
+            .attempts
+            .values()
+            .filter(|attempt| attempt.occupies && attempt.registered)
+        {
             attempts.entry(&attempt.agent).or_default().push(attempt.key);
         }
         self.agents
             .values()
             .map(|agent| {
                 let attempts = attempts.remove(&agent.id).unwrap_or_default();
-                Arc::new(Agent { mute: false, last_n: None, attempts, ..(**agent).clone() })
+                Arc::new(Agent {
+                    mute: false,
+                    last_n: None,
+                    attempts,
+                    ..(**agent).clone()
+                })
             })
             .collect()
     }
@@ -105,20 +129,39 @@ impl World {
         let live = attempts.iter().filter(|attempt| attempt.is_live());
         let mut wants: BTreeMap<LockName, u64> = BTreeMap::new();
         for task in self.tasks.values() {
-            if matches!(task.queue(), Some(Queue { gate: Some(Gate::Lock(_)), .. })) {
+            if matches!(
+                task.queue(),
+                Some(Queue {
+                    gate: Some(Gate::Lock(_)),
+                    ..
+                })
+            ) {
                 for lock in task.locks.iter() {
                     *wants.entry(lock.clone()).or_default() += 1;
                 }
             }
         }
         Rows {
-            tasks: live.clone().filter_map(|attempt| self.tasks.get(&attempt.key.task).cloned()).collect(),
-            accounts: live.filter_map(|attempt| self.accounts.get(&attempt.key).cloned()).collect(),
+            tasks: live
+                .clone()
+                .filter_map(|attempt| self.tasks.get(&attempt.key.task).cloned())
+                .collect(),
+            accounts: live
+                .filter_map(|attempt| self.accounts.get(&attempt.key).cloned())
+                .collect(),
             attempts,
             agents: self.agents_from_attempts(),
-            policies: self.policies.iter().map(|(scope, policy)| (scope.clone(), Arc::clone(policy))).collect(),
+            policies: self
+                .policies
+                .iter()
+                .map(|(scope, policy)| (scope.clone(), Arc::clone(policy)))
+                .collect(),
             counters: self.counters.values().cloned().collect(),
-            locks: self.locks.iter().map(|(name, holder)| (name.clone(), *holder)).collect(),
+            locks: self
+                .locks
+                .iter()
+                .map(|(name, holder)| (name.clone(), *holder))
+                .collect(),
             wants: wants.into_iter().collect(),
             classes: self.classes.clone(),
             queues: self.queues(),
@@ -136,7 +179,8 @@ impl World {
             }
         }
         self.bodies.extend(changes.bodies.iter().cloned());
-        self.endings.extend(changes.endings.iter().map(|ending| (ending.task, ending.clone())));
+        self.endings
+            .extend(changes.endings.iter().map(|ending| (ending.task, ending.clone())));
         for (task, note) in &changes.notes {
             self.notes.entry(*task).or_default().push(note.clone());
         }
@@ -165,7 +209,11 @@ impl World {
             put(&mut self.counters, change.key.clone(), change.now.clone());
         }
         for change in &changes.locks {
-            put(&mut self.locks, change.key.clone(), change.now.as_deref().copied());
+            put(
+                &mut self.locks,
+                change.key.clone(),
+                change.now.as_deref().copied(),
+            );
         }
         for change in &changes.edges {
             put(&mut self.edges, change.key, change.now.as_deref().copied());
@@ -250,7 +298,11 @@ pub(super) fn load(
 
 impl Load<'_> {
     fn hold(&mut self, row: Held) -> Result<(), StoreError> {
-        if self.alone { Ok(()) } else { self.shared.hold(self.server, row) }
+        if self.alone {
+            Ok(())
+        } else {
+            self.shared.hold(self.server, row)
+        }
     }
 
     fn task(&mut self, key: TaskKey) -> Result<(), StoreError> {
@@ -264,7 +316,9 @@ impl Load<'_> {
     fn attempt(&mut self, key: AttemptKey) -> Result<(), StoreError> {
         if self.attempts.insert(key) {
             self.hold(Held::Attempt(key))?;
-            self.rows.attempts.extend(self.shared.world.attempts.get(&key).cloned());
+            self.rows
+                .attempts
+                .extend(self.shared.world.attempts.get(&key).cloned());
         }
         Ok(())
     }
@@ -273,7 +327,12 @@ impl Load<'_> {
         if self.scopes.insert(scope.clone()) {
             self.hold(Held::Scope(scope.clone()))?;
             let world = &self.shared.world;
-            self.rows.policies.extend(world.policies.get(scope).map(|policy| (scope.clone(), Arc::clone(policy))));
+            self.rows.policies.extend(
+                world
+                    .policies
+                    .get(scope)
+                    .map(|policy| (scope.clone(), Arc::clone(policy))),
+            );
             self.rows.counters.extend(world.counters.get(scope).cloned());
         }
         Ok(())
@@ -292,7 +351,9 @@ impl Load<'_> {
         for key in &wanted.idempotency {
             self.hold(Held::Replay(key.clone()))?;
             let replay = self.shared.world.replays.get(key).cloned();
-            self.rows.idempotency.extend(replay.map(|replay| (key.clone(), replay)));
+            self.rows
+                .idempotency
+                .extend(replay.map(|replay| (key.clone(), replay)));
         }
         for id in &wanted.task_ids {
             self.hold(Held::TaskId(id.clone()))?;
@@ -313,12 +374,16 @@ impl Load<'_> {
         }
         for key in &wanted.accounts {
             self.hold(Held::Attempt(*key))?;
-            self.rows.accounts.extend(self.shared.world.accounts.get(key).cloned());
+            self.rows
+                .accounts
+                .extend(self.shared.world.accounts.get(key).cloned());
         }
         for lock in &wanted.locks {
             self.hold(Held::Lock(lock.clone()))?;
             let holder = self.shared.world.locks.get(lock).copied();
-            self.rows.locks.extend(holder.map(|holder| (lock.clone(), holder)));
+            self.rows
+                .locks
+                .extend(holder.map(|holder| (lock.clone(), holder)));
         }
         for id in &wanted.agents {
             self.agent(id)?;
@@ -331,7 +396,13 @@ impl Load<'_> {
             self.rows.classes.push(class);
         }
         for id in &wanted.classes {
-            let class = self.shared.world.classes.iter().find(|class| class.id == *id).cloned();
+            let class = self
+                .shared
+                .world
+                .classes
+                .iter()
+                .find(|class| class.id == *id)
+                .cloned();
             self.rows.classes.extend(class);
         }
         Ok(())
@@ -365,7 +436,12 @@ impl Load<'_> {
             for (dependent, _) in &list {
                 self.task(*dependent)?;
             }
-            self.rows.dependents.push(Dependents { of: *of, after: *after, list, more });
+            self.rows.dependents.push(Dependents {
+                of: *of,
+                after: *after,
+                list,
+                more,
+            });
         }
         if wanted.queues {
             self.rows.queues = self.shared.world.queues();
@@ -449,10 +525,17 @@ impl Load<'_> {
     fn time(&mut self, wanted: &Wanted) {
         let Some(until) = wanted.due else { return };
         let world = &self.shared.world;
-        let mut waking: Vec<(Timestamp, TaskKey)> =
-            world.tasks.values().filter_map(|task| Some((task.wakes_at()?, task.key))).collect();
+        let mut waking: Vec<(Timestamp, TaskKey)> = world
+            .tasks
+            .values()
+            .filter_map(|task| Some((task.wakes_at()?, task.key)))
+            .collect();
         waking.sort();
-        let due = waking.iter().take_while(|(at, _)| *at <= until).take(MAX_DUE).count();
+        let due = waking
+            .iter()
+            .take_while(|(at, _)| *at <= until)
+            .take(MAX_DUE)
+            .count();
         let mut brought = Due {
             tasks: waking[..due].iter().map(|(_, key)| *key).collect(),
             next: waking.get(due).map(|(at, _)| *at),
@@ -461,11 +544,21 @@ impl Load<'_> {
         if !self.alone {
             let since = wanted.silent_since.unwrap_or(Timestamp::EPOCH);
             let silent = |agent: &&Arc<Agent>| !agent.offline && agent.last_seen <= since;
-            brought.silent = world.agents.values().filter(silent).map(|agent| agent.id.clone()).collect();
+            brought.silent = world
+                .agents
+                .values()
+                .filter(silent)
+                .map(|agent| agent.id.clone())
+                .collect();
             let lingering = |attempt: &&Arc<Attempt>| {
                 attempt.lingers_until.is_some_and(|at| at <= until) && (attempt.is_live() || attempt.occupies)
             };
-            brought.lingering = world.attempts.values().filter(lingering).map(|attempt| attempt.key).collect();
+            brought.lingering = world
+                .attempts
+                .values()
+                .filter(lingering)
+                .map(|attempt| attempt.key)
+                .collect();
         }
         self.rows.due = Some(brought);
     }

@@ -29,11 +29,17 @@ pub(super) fn census(db: &Connection, classes: &mut Classes) -> Result<Rows> {
             read_attempt,
         )?,
         locks: all(db, "SELECT name, task, number FROM lock", |row| {
-            let key = AttemptKey { task: TaskKey(row.get(1)?), number: row.get(2)? };
+            let key = AttemptKey {
+                task: TaskKey(row.get(1)?),
+                number: row.get(2)?,
+            };
             Ok((row.get::<_, String>(0)?.into(), key))
         })?,
         wants: all(db, "SELECT lock, count(*) FROM want GROUP BY lock", |row| {
-            Ok((row.get::<_, String>(0)?.into(), row.get::<_, i64>(1)?.unsigned_abs()))
+            Ok((
+                row.get::<_, String>(0)?.into(),
+                row.get::<_, i64>(1)?.unsigned_abs(),
+            ))
         })?,
         queues: queues(db)?,
         newest: Some(newest(db)?),
@@ -45,7 +51,10 @@ pub(super) fn census(db: &Connection, classes: &mut Classes) -> Result<Rows> {
     let mut by_agent: HashMap<AgentId, Vec<AttemptKey>> = HashMap::new();
     for attempt in &rows.attempts {
         if attempt.occupies && attempt.registered {
-            by_agent.entry(attempt.agent.clone()).or_default().push(attempt.key);
+            by_agent
+                .entry(attempt.agent.clone())
+                .or_default()
+                .push(attempt.key);
         }
     }
     let mut find = db.prepare(&format!("SELECT {AGENT} FROM agent"))?;
@@ -56,8 +65,12 @@ pub(super) fn census(db: &Connection, classes: &mut Classes) -> Result<Rows> {
         attempts.sort();
         rows.agents.push(read_agent(row, attempts)?);
     }
-    let live: Vec<AttemptKey> =
-        rows.attempts.iter().filter(|attempt| attempt.is_live()).map(|attempt| attempt.key).collect();
+    let live: Vec<AttemptKey> = rows
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.is_live())
+        .map(|attempt| attempt.key)
+        .collect();
     for key in live {
         rows.tasks.extend(load::task(db, classes, key.task)?);
         rows.accounts.push(load::account(db, key)?);
@@ -85,7 +98,10 @@ fn queues(db: &Connection) -> Result<Vec<(Queue, u64)>> {
     )?;
     find.query_map(params![], |row| {
         let gate = read_gate(1, row.get_ref(1)?.as_str()?)?;
-        let queue = Queue { class: ClassId(row.get(0)?), gate };
+        let queue = Queue {
+            class: ClassId(row.get(0)?),
+            gate,
+        };
         Ok((queue, row.get::<_, i64>(2)?.unsigned_abs()))
     })?
     .collect()

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use adjutant_core::access::Role;
 use adjutant_core::agent::Agent;
-use adjutant_core::attempt::{Attempt, AttemptKey, AttemptState, Hold, ModelUsage, Outcome, StopReason, Tokens};
+use adjutant_core::attempt::{
+    Attempt, AttemptKey, AttemptState, Hold, ModelUsage, Outcome, StopReason, Tokens,
+};
 use adjutant_core::command::AccessToken;
 use adjutant_core::counter::{Counter, Tally};
 use adjutant_core::ledger::Line;
@@ -13,8 +15,8 @@ use adjutant_core::limit::{Limit, Policy, Prices, Scope};
 use adjutant_core::money::Money;
 use adjutant_core::name::{AgentId, Label, LockName, ModelName};
 use adjutant_core::task::{
-    Body, Class, ClassId, Demand, DependencyState, DispatchOrder, Fanout, Gate, Priority, Produces, Status, Task,
-    TaskKey,
+    Body, Class, ClassId, Demand, DependencyState, DispatchOrder, Fanout, Gate, Priority, Produces, Status,
+    Task, TaskKey,
 };
 use adjutant_core::time::{Span, Timestamp};
 use rusqlite::Row;
@@ -126,8 +128,19 @@ pub(super) fn demand(demand: &Demand) -> String {
 
 pub(super) fn read_class(row: &Row<'_>) -> rusqlite::Result<Arc<Class>> {
     let text: String = row.get(1)?;
-    let StoredDemand { labels, prefers, model } = parse(1, &text)?;
-    Ok(Arc::new(Class { id: ClassId(row.get(0)?), demand: Demand { labels, prefers, model } }))
+    let StoredDemand {
+        labels,
+        prefers,
+        model,
+    } = parse(1, &text)?;
+    Ok(Arc::new(Class {
+        id: ClassId(row.get(0)?),
+        demand: Demand {
+            labels,
+            prefers,
+            model,
+        },
+    }))
 }
 
 pub(super) fn fanout(fanout: Option<Fanout>) -> Option<String> {
@@ -151,7 +164,10 @@ pub(super) fn read_task(
         None => None,
         Some(text) => {
             let (after, cascade) = parse(35, text)?;
-            Some(Fanout { after: TaskKey(after), cascade })
+            Some(Fanout {
+                after: TaskKey(after),
+                cascade,
+            })
         }
     };
     Ok(Arc::new(Task {
@@ -230,7 +246,10 @@ const STOPS: [StopReason; 7] = [
 ];
 
 fn code_in<T: PartialEq>(all: &[T], one: &T) -> u8 {
-    all.iter().position(|other| other == one).and_then(|index| u8::try_from(index).ok()).unwrap_or(u8::MAX)
+    all.iter()
+        .position(|other| other == one)
+        .and_then(|index| u8::try_from(index).ok())
+        .unwrap_or(u8::MAX)
 }
 
 /// 0 offered, 1 taken, from 2 on the outcomes.
@@ -264,12 +283,17 @@ pub(super) const ATTEMPT: &str = "task, number, task_id, external, agent, regist
 pub(super) fn read_attempt(row: &Row<'_>) -> rusqlite::Result<Arc<Attempt>> {
     let stop = match row.get::<_, Option<u8>>(19)? {
         None => None,
-        Some(code) => {
-            Some(*STOPS.get(usize::from(code)).ok_or_else(|| broken(19, "an unknown stop reason"))?)
-        }
+        Some(code) => Some(
+            *STOPS
+                .get(usize::from(code))
+                .ok_or_else(|| broken(19, "an unknown stop reason"))?,
+        ),
     };
     Ok(Arc::new(Attempt {
-        key: AttemptKey { task: TaskKey(row.get(0)?), number: row.get(1)? },
+        key: AttemptKey {
+            task: TaskKey(row.get(0)?),
+            number: row.get(1)?,
+        },
         task_id: row.get::<_, String>(2)?.into(),
         external: row.get(3)?,
         agent: row.get::<_, String>(4)?.into(),
@@ -285,7 +309,10 @@ pub(super) fn read_attempt(row: &Row<'_>) -> rusqlite::Result<Arc<Attempt>> {
         ended_at: time(row, 14)?,
         delivered_at: None,
         timeout: row.get::<_, Option<i64>>(15)?.map(Span::from_micros),
-        hold: Hold { tokens: uint(row, 16)?, cost: Money::from_nanos(row.get(17)?) },
+        hold: Hold {
+            tokens: uint(row, 16)?,
+            cost: Money::from_nanos(row.get(17)?),
+        },
         usage: read_list(row, 18)?,
         stop,
         stop_told: false,
@@ -298,7 +325,10 @@ pub(super) const LINE: &str = "task, number, scope, hour, resets, model, jobs, t
     tokens_cached, cost, refunded, pull_requests, issues";
 
 pub(super) fn read_line(row: &Row<'_>) -> rusqlite::Result<(AttemptKey, Line)> {
-    let key = AttemptKey { task: TaskKey(row.get(0)?), number: row.get(1)? };
+    let key = AttemptKey {
+        task: TaskKey(row.get(0)?),
+        number: row.get(1)?,
+    };
     let model = row.get_ref(5)?.as_str()?;
     Ok((
         key,
@@ -322,7 +352,10 @@ pub(super) fn read_line(row: &Row<'_>) -> rusqlite::Result<(AttemptKey, Line)> {
 }
 
 pub(super) fn read_scope(row: &Row<'_>, column: usize) -> rusqlite::Result<Scope> {
-    row.get_ref(column)?.as_str()?.parse().map_err(|why: String| broken(column, &why))
+    row.get_ref(column)?
+        .as_str()?
+        .parse()
+        .map_err(|why: String| broken(column, &why))
 }
 
 /// The columns of an agent, in the order in which [`read_agent`] takes them.
@@ -330,7 +363,10 @@ pub(super) const AGENT: &str = "id, name, capabilities, models, max_load, metada
     offline, draining, paused_until, paused_models, quarantined_until, quarantines, fast_failures, last_seen";
 
 pub(super) fn paused(models: &BTreeMap<ModelName, Timestamp>) -> String {
-    let micros: Vec<(&ModelName, i64)> = models.iter().map(|(model, until)| (model, until.as_micros())).collect();
+    let micros: Vec<(&ModelName, i64)> = models
+        .iter()
+        .map(|(model, until)| (model, until.as_micros()))
+        .collect();
     json(&micros)
 }
 
@@ -395,7 +431,10 @@ pub(super) fn limits(limits: &[Limit]) -> String {
         .iter()
         .map(|limit| StoredLimit {
             cost_nanos: limit.cost.map(Money::as_nanos),
-            limit: Limit { cost: None, ..limit.clone() },
+            limit: Limit {
+                cost: None,
+                ..limit.clone()
+            },
         })
         .collect();
     json(&stored)
@@ -404,11 +443,18 @@ pub(super) fn limits(limits: &[Limit]) -> String {
 pub(super) fn read_policy(row: &Row<'_>) -> rusqlite::Result<(Scope, Arc<Policy>)> {
     let limits: Vec<StoredLimit> = read_list(row, 1)?;
     let price_text: String = row.get(4)?;
-    let StoredPrices { input, output, cached } = parse(4, &price_text)?;
+    let StoredPrices {
+        input,
+        output,
+        cached,
+    } = parse(4, &price_text)?;
     let policy = Policy {
         limits: limits
             .into_iter()
-            .map(|stored| Limit { cost: stored.cost_nanos.map(Money::from_nanos), ..stored.limit })
+            .map(|stored| Limit {
+                cost: stored.cost_nanos.map(Money::from_nanos),
+                ..stored.limit
+            })
             .collect(),
         model_allowlist: read_list(row, 2)?,
         max_job_duration: row.get::<_, Option<i64>>(3)?.map(Span::from_micros),
@@ -464,7 +510,11 @@ fn read_tallies(bytes: &[u8]) -> Option<[Tally; 3]> {
             told: u16::try_from(numbers[6]).ok()?,
         })
     };
-    Some([tally(&numbers[..TALLY])?, tally(&numbers[TALLY..2 * TALLY])?, tally(&numbers[2 * TALLY..])?])
+    Some([
+        tally(&numbers[..TALLY])?,
+        tally(&numbers[TALLY..2 * TALLY])?,
+        tally(&numbers[2 * TALLY..])?,
+    ])
 }
 
 /// The columns of a counter, in the order in which [`read_counter`] takes them.
@@ -507,11 +557,18 @@ pub(super) fn read_dependency(row: &Row<'_>, column: usize) -> rusqlite::Result<
 }
 
 pub(super) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; 32]> {
-    row.get_ref(column)?.as_blob()?.try_into().map_err(|_| broken(column, "a digest of a wrong length"))
+    row.get_ref(column)?
+        .as_blob()?
+        .try_into()
+        .map_err(|_| broken(column, "a digest of a wrong length"))
 }
 
 pub(super) fn roles(roles: &[Role]) -> String {
-    roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    roles
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 pub(super) fn read_token(row: &Row<'_>) -> rusqlite::Result<AccessToken> {

@@ -9,8 +9,8 @@ use adjutant_core::task::{Gate, Task, TaskKey};
 use rusqlite::{Connection, Result, params};
 
 use super::codec::{
-    dependency, fanout, gate, int, json, keys, limits, list, micros, paused, prices, produces, roles, span, state,
-    stop, tallies,
+    dependency, fanout, gate, int, json, keys, limits, list, micros, paused, prices, produces, roles, span,
+    state, stop, tallies,
 };
 use crate::{MAX_FORGOTTEN, MAX_OUTPUT_BYTES, payload};
 
@@ -36,13 +36,17 @@ pub(super) fn write(db: &Connection, changes: &Changes, last_seq: u64) -> Result
             Some(holder) => db
                 .prepare_cached("INSERT OR REPLACE INTO lock (name, task, number) VALUES (?1, ?2, ?3)")?
                 .execute(params![change.key.as_str(), holder.task.0, holder.number])?,
-            None => db.prepare_cached("DELETE FROM lock WHERE name = ?1")?.execute([change.key.as_str()])?,
+            None => db
+                .prepare_cached("DELETE FROM lock WHERE name = ?1")?
+                .execute([change.key.as_str()])?,
         };
     }
     for change in &changes.edges {
         if let Some(edge) = change.now.as_deref() {
-            db.prepare_cached("INSERT OR REPLACE INTO edge (dependency, dependent, state) VALUES (?1, ?2, ?3)")?
-                .execute(params![change.key.0.0, change.key.1.0, dependency(*edge)])?;
+            db.prepare_cached(
+                "INSERT OR REPLACE INTO edge (dependency, dependent, state) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![change.key.0.0, change.key.1.0, dependency(*edge)])?;
         }
     }
     access(db, changes)?;
@@ -50,7 +54,9 @@ pub(super) fn write(db: &Connection, changes: &Changes, last_seq: u64) -> Result
 }
 
 fn task(db: &Connection, change: &Change<TaskKey, Task>) -> Result<()> {
-    let Some(now) = change.now.as_deref() else { return Ok(()) };
+    let Some(now) = change.now.as_deref() else {
+        return Ok(());
+    };
     match change.before.as_deref() {
         None => insert_task(db, now)?,
         Some(before) => update_task(db, before, now)?,
@@ -93,9 +99,9 @@ fn insert_task(db: &Connection, task: &Task) -> Result<()> {
         gate(task.gate.as_ref()),
         micros(task.delayed_until),
         micros(task.wakes_at()),
-        task.claimed_by.as_ref().map(|id| id.as_str()),
-        task.project.as_ref().map(|name| name.as_str()),
-        task.repo.as_ref().map(|name| name.as_str()),
+        task.claimed_by.as_ref().map(adjutant_core::name::AgentId::as_str),
+        task.project.as_ref().map(adjutant_core::name::ProjectName::as_str),
+        task.repo.as_ref().map(adjutant_core::name::RepoName::as_str),
         produces(task.produces),
         list(&task.locks),
         int(task.estimated_tokens),
@@ -132,7 +138,13 @@ fn update_task(db: &Connection, before: &Task, now: &Task) -> Result<()> {
             .execute(params![now.key.0, now.class.id.0, now.priority.rank()])?;
     }
     let indexed = |task: &Task| {
-        (task.status, task.gate.clone(), task.delayed_until, task.wakes_at(), task.claimed_by.clone())
+        (
+            task.status,
+            task.gate.clone(),
+            task.delayed_until,
+            task.wakes_at(),
+            task.claimed_by.clone(),
+        )
     };
     if indexed(before) != indexed(now) {
         db.prepare_cached(
@@ -145,7 +157,7 @@ fn update_task(db: &Connection, before: &Task, now: &Task) -> Result<()> {
             gate(now.gate.as_ref()),
             micros(now.delayed_until),
             micros(now.wakes_at()),
-            now.claimed_by.as_ref().map(|id| id.as_str()),
+            now.claimed_by.as_ref().map(adjutant_core::name::AgentId::as_str),
         ])?;
     }
     db.prepare_cached(
@@ -200,7 +212,11 @@ fn bodies(db: &Connection, changes: &Changes) -> Result<()> {
     }
     for ending in &changes.endings {
         db.prepare_cached("INSERT OR REPLACE INTO ending (task, result, fail_reason) VALUES (?1, ?2, ?3)")?
-            .execute(params![ending.task.0, ending.result.as_ref().map(json), ending.fail_reason])?;
+            .execute(params![
+                ending.task.0,
+                ending.result.as_ref().map(json),
+                ending.fail_reason
+            ])?;
     }
     for (key, note) in &changes.notes {
         db.prepare_cached(
@@ -210,7 +226,8 @@ fn bodies(db: &Connection, changes: &Changes) -> Result<()> {
         .execute(params![key.0, note.at.as_micros(), &*note.author, note.text])?;
     }
     for (key, text) in &changes.outputs {
-        db.prepare_cached("INSERT INTO output (task, text) VALUES (?1, ?2)")?.execute(params![key.0, &**text])?;
+        db.prepare_cached("INSERT INTO output (task, text) VALUES (?1, ?2)")?
+            .execute(params![key.0, &**text])?;
         // The newest pieces that make up the bound stay; older ones go.
         db.prepare_cached(
             "DELETE FROM output WHERE task = ?1 AND id <= (SELECT id FROM (SELECT id, sum(length(CAST(text AS BLOB))) \
@@ -223,7 +240,9 @@ fn bodies(db: &Connection, changes: &Changes) -> Result<()> {
 }
 
 fn attempt(db: &Connection, change: &Change<adjutant_core::attempt::AttemptKey, Attempt>) -> Result<()> {
-    let Some(now) = change.now.as_deref() else { return Ok(()) };
+    let Some(now) = change.now.as_deref() else {
+        return Ok(());
+    };
     let key = now.key;
     if change.before.is_some() {
         db.prepare_cached(
@@ -259,9 +278,9 @@ fn attempt(db: &Connection, change: &Change<adjutant_core::attempt::AttemptKey, 
         now.registered,
         state(now.state),
         now.occupies,
-        now.model.as_ref().map(|name| name.as_str()),
-        now.project.as_ref().map(|name| name.as_str()),
-        now.repo.as_ref().map(|name| name.as_str()),
+        now.model.as_ref().map(adjutant_core::name::ModelName::as_str),
+        now.project.as_ref().map(adjutant_core::name::ProjectName::as_str),
+        now.repo.as_ref().map(adjutant_core::name::RepoName::as_str),
         produces(now.produces),
         list(&now.locks),
         now.started_at.as_micros(),
@@ -278,7 +297,9 @@ fn attempt(db: &Connection, change: &Change<adjutant_core::attempt::AttemptKey, 
 
 /// Writes the ledger lines that are new or changed. Lines are only ever added or raised.
 fn account(db: &Connection, change: &Change<adjutant_core::attempt::AttemptKey, Account>) -> Result<()> {
-    let Some(now) = change.now.as_deref() else { return Ok(()) };
+    let Some(now) = change.now.as_deref() else {
+        return Ok(());
+    };
     let before = change.before.as_deref().map_or(&[][..], |account| &account.lines);
     for (index, line) in now.lines.iter().enumerate() {
         if before.get(index) == Some(line) {
@@ -311,7 +332,8 @@ fn account(db: &Connection, change: &Change<adjutant_core::attempt::AttemptKey, 
 
 fn agent(db: &Connection, change: &Change<adjutant_core::name::AgentId, Agent>) -> Result<()> {
     let Some(now) = change.now.as_deref() else {
-        db.prepare_cached("DELETE FROM agent WHERE id = ?1")?.execute([change.key.as_str()])?;
+        db.prepare_cached("DELETE FROM agent WHERE id = ?1")?
+            .execute([change.key.as_str()])?;
         return Ok(());
     };
     db.prepare_cached(
@@ -342,7 +364,9 @@ fn agent(db: &Connection, change: &Change<adjutant_core::name::AgentId, Agent>) 
 
 fn scopes(db: &Connection, changes: &Changes) -> Result<()> {
     for change in &changes.policies {
-        let Some(now) = change.now.as_deref() else { continue };
+        let Some(now) = change.now.as_deref() else {
+            continue;
+        };
         db.prepare_cached(
             "INSERT OR REPLACE INTO policy (scope, limits, model_allowlist, max_duration, prices, cooldown) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -357,7 +381,9 @@ fn scopes(db: &Connection, changes: &Changes) -> Result<()> {
         ])?;
     }
     for change in &changes.counters {
-        let Some(now) = change.now.as_deref() else { continue };
+        let Some(now) = change.now.as_deref() else {
+            continue;
+        };
         db.prepare_cached(
             "INSERT OR REPLACE INTO counter (scope, resets, tallies, held_tokens, held_cost, held_pull_requests, \
              held_issues, active, cooldown_until) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -379,14 +405,16 @@ fn scopes(db: &Connection, changes: &Changes) -> Result<()> {
 
 fn access(db: &Connection, changes: &Changes) -> Result<()> {
     for (key, replay) in &changes.idempotency {
-        db.prepare_cached("INSERT OR REPLACE INTO replay (token, key, digest, at, answer) VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![
-                &*key.token,
-                &*key.key,
-                replay.digest.as_slice(),
-                replay.at.as_micros(),
-                json(&replay.answer)
-            ])?;
+        db.prepare_cached(
+            "INSERT OR REPLACE INTO replay (token, key, digest, at, answer) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            &*key.token,
+            &*key.key,
+            replay.digest.as_slice(),
+            replay.at.as_micros(),
+            json(&replay.answer)
+        ])?;
     }
     for (id, key) in &changes.jobs {
         db.prepare_cached("INSERT OR REPLACE INTO job (id, task, number) VALUES (?1, ?2, ?3)")?
@@ -395,14 +423,18 @@ fn access(db: &Connection, changes: &Changes) -> Result<()> {
     for (name, token) in &changes.tokens {
         match token {
             Some(token) => db
-                .prepare_cached("INSERT OR REPLACE INTO token (name, digest, roles, created_at) VALUES (?1, ?2, ?3, ?4)")?
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO token (name, digest, roles, created_at) VALUES (?1, ?2, ?3, ?4)",
+                )?
                 .execute(params![
                     &**name,
                     token.digest.as_slice(),
                     roles(&token.roles),
                     token.created_at.as_micros()
                 ])?,
-            None => db.prepare_cached("DELETE FROM token WHERE name = ?1")?.execute([&**name])?,
+            None => db
+                .prepare_cached("DELETE FROM token WHERE name = ?1")?
+                .execute([&**name])?,
         };
     }
     if let Some(before) = changes.forget_before {
@@ -427,7 +459,7 @@ fn events(db: &Connection, events: &[NewEvent], last_seq: u64) -> Result<u64> {
             event.kind.name(),
             event.task.as_ref().map(|(key, _)| key.0),
             event.task.as_ref().map(|(_, id)| id.as_str()),
-            event.agent.as_ref().map(|id| id.as_str()),
+            event.agent.as_ref().map(adjutant_core::name::AgentId::as_str),
             event.at.as_micros(),
             payload::to_json(event),
         ])?;

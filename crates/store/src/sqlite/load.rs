@@ -12,8 +12,8 @@ use adjutant_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::codec::{
-    self, ATTEMPT, LINE, TASK, digest, gate, int, read_attempt, read_dependency, read_json, read_line, read_order,
-    read_task,
+    self, ATTEMPT, LINE, TASK, digest, gate, int, read_attempt, read_dependency, read_json, read_line,
+    read_order, read_task,
 };
 use super::read::Classes;
 
@@ -30,7 +30,9 @@ pub(super) fn load(db: &Connection, classes: &mut Classes, wanted: &Wanted) -> R
         let mut by_id = db.prepare_cached(&format!("SELECT {TASK} FROM task WHERE id = ?1"))?;
         for id in &wanted.task_ids {
             let found = by_id
-                .query_row([id.as_str()], |row| read_task(row, |class| classes.get(db, class)))
+                .query_row([id.as_str()], |row| {
+                    read_task(row, |class| classes.get(db, class))
+                })
                 .optional()?;
             if let Some(task) = found
                 && seen.insert(task.key)
@@ -68,7 +70,10 @@ pub(super) fn load(db: &Connection, classes: &mut Classes, wanted: &Wanted) -> R
         let found = db
             .prepare_cached("SELECT task, number FROM job WHERE id = ?1")?
             .query_row([id.as_str()], |row| {
-                Ok(AttemptKey { task: TaskKey(row.get(0)?), number: row.get(1)? })
+                Ok(AttemptKey {
+                    task: TaskKey(row.get(0)?),
+                    number: row.get(1)?,
+                })
             })
             .optional()?;
         rows.jobs.extend(found.map(|key| (id.clone(), key)));
@@ -107,14 +112,18 @@ pub(super) fn task(db: &Connection, classes: &mut Classes, key: TaskKey) -> Resu
 }
 
 fn attempt(db: &Connection, key: AttemptKey) -> Result<Option<Arc<adjutant_core::attempt::Attempt>>> {
-    db.prepare_cached(&format!("SELECT {ATTEMPT} FROM attempt WHERE task = ?1 AND number = ?2"))?
-        .query_row(params![key.task.0, key.number], read_attempt)
-        .optional()
+    db.prepare_cached(&format!(
+        "SELECT {ATTEMPT} FROM attempt WHERE task = ?1 AND number = ?2"
+    ))?
+    .query_row(params![key.task.0, key.number], read_attempt)
+    .optional()
 }
 
 pub(super) fn account(db: &Connection, key: AttemptKey) -> Result<Arc<Account>> {
     let lines = db
-        .prepare_cached(&format!("SELECT {LINE} FROM line WHERE task = ?1 AND number = ?2"))?
+        .prepare_cached(&format!(
+            "SELECT {LINE} FROM line WHERE task = ?1 AND number = ?2"
+        ))?
         .query_map(params![key.task.0, key.number], |row| Ok(read_line(row)?.1))?
         .collect::<Result<Vec<_>>>()?;
     Ok(Arc::new(Account { attempt: key, lines }))
@@ -137,7 +146,13 @@ fn windows(
                  ORDER BY priority, key LIMIT ?5",
             )?
             .query_map(
-                params![queue.class.0, gate(queue.gate.as_ref()), priority, key, int(WINDOW_STRETCH as u64 + 1)],
+                params![
+                    queue.class.0,
+                    gate(queue.gate.as_ref()),
+                    priority,
+                    key,
+                    int(WINDOW_STRETCH as u64 + 1)
+                ],
                 read_order,
             )?
             .collect::<Result<Vec<_>>>()?;
@@ -155,7 +170,10 @@ fn windows(
                 "SELECT priority, task FROM want WHERE lock = ?1 AND (priority, task) > (?2, ?3) \
                  ORDER BY priority, task LIMIT ?4",
             )?
-            .query_map(params![lock.as_str(), priority, key, int(WINDOW_STRETCH as u64 + 1)], read_order)?
+            .query_map(
+                params![lock.as_str(), priority, key, int(WINDOW_STRETCH as u64 + 1)],
+                read_order,
+            )?
             .collect::<Result<Vec<_>>>()?;
         let complete = orders.len() <= WINDOW_STRETCH;
         orders.truncate(WINDOW_STRETCH);
@@ -178,7 +196,12 @@ fn dependents(db: &Connection, of: TaskKey, after: TaskKey) -> Result<Dependents
         .collect::<Result<Vec<_>>>()?;
     let more = list.len() > MAX_FANOUT;
     list.truncate(MAX_FANOUT);
-    Ok(Dependents { of, after, list, more })
+    Ok(Dependents {
+        of,
+        after,
+        list,
+        more,
+    })
 }
 
 /// Tasks whose time has come, and the time of the first whose has not.
@@ -206,7 +229,11 @@ fn due(
     for key in &keys {
         add_task(db, classes, *key, seen, rows)?;
     }
-    rows.due = Some(Due { tasks: keys, next, ..Due::default() });
+    rows.due = Some(Due {
+        tasks: keys,
+        next,
+        ..Due::default()
+    });
     Ok(())
 }
 
@@ -214,12 +241,11 @@ fn due(
 pub(super) fn intern(db: &Connection, demand: &str) -> Result<i64> {
     db.prepare_cached("INSERT INTO class (demand) VALUES (?1) ON CONFLICT (demand) DO NOTHING")?
         .execute([demand])?;
-    db.prepare_cached("SELECT id FROM class WHERE demand = ?1")?.query_row([demand], |row| row.get(0))
+    db.prepare_cached("SELECT id FROM class WHERE demand = ?1")?
+        .query_row([demand], |row| row.get(0))
 }
 
-pub(super) fn class_by_id(
-    db: &Connection,
-    id: i64,
-) -> Result<Arc<adjutant_core::task::Class>> {
-    db.prepare_cached("SELECT id, demand FROM class WHERE id = ?1")?.query_row([id], codec::read_class)
+pub(super) fn class_by_id(db: &Connection, id: i64) -> Result<Arc<adjutant_core::task::Class>> {
+    db.prepare_cached("SELECT id, demand FROM class WHERE id = ?1")?
+        .query_row([id], codec::read_class)
 }

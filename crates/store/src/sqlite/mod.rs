@@ -120,7 +120,9 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
         .map_err(|error| unusable(&error))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_path_buf() }),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
+            path: path.to_path_buf(),
+        }),
         Err(TryLockError::Error(error)) => Err(unusable(&error)),
     }
 }
@@ -128,18 +130,24 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
 fn explain(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_path_buf();
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => {
-            OpenError::Foreign { path, why: "it is not an SQLite database".into() }
-        }
+        Some(ErrorCode::NotADatabase) => OpenError::Foreign {
+            path,
+            why: "it is not an SQLite database".into(),
+        },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse { path },
-        _ => OpenError::Unusable { path, why: error.to_string() },
+        _ => OpenError::Unusable {
+            path,
+            why: error.to_string(),
+        },
     }
 }
 
 fn migrate(writer: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let unusable = |error: rusqlite::Error| explain(path, &error);
     let pragma = |connection: &Connection, name: &str| -> Result<i64, OpenError> {
-        connection.pragma_query_value(None, name, |row| row.get(0)).map_err(unusable)
+        connection
+            .pragma_query_value(None, name, |row| row.get(0))
+            .map_err(unusable)
     };
     let found = usize::try_from(pragma(writer, "user_version")?).unwrap_or(usize::MAX);
     let tables: i64 = writer
@@ -153,10 +161,16 @@ fn migrate(writer: &mut Connection, path: &Path) -> Result<(), OpenError> {
     }
     let known = MIGRATIONS.len();
     if found > known {
-        return Err(OpenError::Newer { path: path.to_path_buf(), found, known });
+        return Err(OpenError::Newer {
+            path: path.to_path_buf(),
+            found,
+            known,
+        });
     }
     // A change of the journal's mode is not part of a transaction, and must come before the first one.
-    writer.pragma_update(None, "journal_mode", "WAL").map_err(unusable)?;
+    writer
+        .pragma_update(None, "journal_mode", "WAL")
+        .map_err(unusable)?;
     for (step, migration) in MIGRATIONS.iter().enumerate().skip(found) {
         let transaction = writer.transaction().map_err(unusable)?;
         transaction.execute_batch(migration).map_err(unusable)?;
@@ -169,8 +183,12 @@ fn migrate(writer: &mut Connection, path: &Path) -> Result<(), OpenError> {
                 .map_err(unusable)?;
         }
         let version = i64::try_from(step + 1).unwrap_or(i64::MAX);
-        transaction.pragma_update(None, "user_version", version).map_err(unusable)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(unusable)?;
+        transaction
+            .pragma_update(None, "user_version", version)
+            .map_err(unusable)?;
+        transaction
+            .pragma_update(None, "application_id", APPLICATION_ID)
+            .map_err(unusable)?;
         transaction.commit().map_err(unusable)?;
     }
     Ok(())
@@ -246,8 +264,7 @@ impl Store for Sqlite {
 
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection =
-            Connection::open_with_flags(&self.path, flags).map_err(|error| failed(&error))?;
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(|error| failed(&error))?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Box::new(read::SqliteReader::new(connection)))
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use adjutant_core::command::AccessToken;
 use adjutant_core::event::{Event, EventKind};
 use adjutant_core::name::TaskId;
-use adjutant_core::task::{Class, ClassId, Demand, Note, Priority, Status, Task, TaskKey};
+use adjutant_core::task::{Class, ClassId, Demand, DependencyState, Note, Priority, Status, Task, TaskKey};
 use adjutant_core::time::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params, params_from_iter};
@@ -55,7 +55,10 @@ pub(super) struct SqliteReader {
 
 impl SqliteReader {
     pub(super) fn new(db: Connection) -> Self {
-        Self { db, classes: Classes::default() }
+        Self {
+            db,
+            classes: Classes::default(),
+        }
     }
 
     /// Runs several questions on one state of the store.
@@ -78,9 +81,17 @@ impl Reader for SqliteReader {
         self.consistently(|db, classes| {
             let task = db
                 .prepare_cached(&format!("SELECT {TASK} FROM task WHERE id = ?1"))?
-                .query_row([id.as_str()], |row| read_task(row, |class| classes.get(db, class)))
+                .query_row([id.as_str()], |row| {
+                    read_task(row, |class| classes.get(db, class))
+                })
                 .optional()?;
-            task.map(|task| Ok(StoredTask { details: details(db, &task)?, task })).transpose()
+            task.map(|task| {
+                Ok(StoredTask {
+                    details: details(db, &task)?,
+                    task,
+                })
+            })
+            .transpose()
         })
     }
 
@@ -147,8 +158,9 @@ impl Reader for SqliteReader {
 
     fn last_seq(&mut self) -> std::result::Result<u64, StoreError> {
         self.consistently(|db, _| {
-            let seq: i64 =
-                db.prepare_cached("SELECT coalesce(max(seq), 0) FROM event")?.query_row([], |row| row.get(0))?;
+            let seq: i64 = db
+                .prepare_cached("SELECT coalesce(max(seq), 0) FROM event")?
+                .query_row([], |row| row.get(0))?;
             Ok(seq.unsigned_abs())
         })
     }
@@ -172,11 +184,16 @@ impl Reader for SqliteReader {
 /// What decisions do not need of a task. What cannot be there is not asked for.
 fn details(db: &Connection, task: &Task) -> Result<Details> {
     let body = db
-        .prepare_cached("SELECT task, title, description, payload, files, dependencies FROM body WHERE task = ?1")?
+        .prepare_cached(
+            "SELECT task, title, description, payload, files, dependencies FROM body WHERE task = ?1",
+        )?
         .query_row([task.key.0], read_body)
         .optional()?
         .unwrap_or_default();
-    let mut details = Details { body, ..Details::default() };
+    let mut details = Details {
+        body,
+        ..Details::default()
+    };
     if task.has_result || task.retry_count > 0 || task.status.is_terminal() {
         let ending = db
             .prepare_cached("SELECT result, fail_reason FROM ending WHERE task = ?1")?
@@ -202,16 +219,28 @@ fn details(db: &Connection, task: &Task) -> Result<Details> {
             })?
             .collect::<Result<_>>()?;
     }
-    if task.dependents > 0 {
+    if task.dependents > 0 && task.status != Status::Completed {
+        let (met, blocked) = (codec::dependency(DependencyState::Met), Status::Blocked.code());
         details.blockers = db
             .prepare_cached(
                 "SELECT task.id FROM edge JOIN task ON task.key = edge.dependent \
-                 WHERE edge.dependency = ?1 ORDER BY edge.dependent LIMIT ?2",
+                 WHERE edge.dependency = ?1 AND edge.state <> ?2 AND task.status = ?3 \
+                 ORDER BY edge.dependent LIMIT ?4",
             )?
-            .query_map(params![task.key.0, int(MAX_BLOCKERS as u64)], |row| {
-                Ok(TaskId::from(row.get::<_, String>(0)?))
-            })?
+            .query_map(
+                params![task.key.0, met, blocked, int(MAX_BLOCKERS as u64)],
+                |row| Ok(TaskId::from(row.get::<_, String>(0)?)),
+            )?
             .collect::<Result<_>>()?;
+        details.blockers_count = u32::try_from(details.blockers.len()).unwrap_or(u32::MAX);
+        if details.blockers.len() == MAX_BLOCKERS {
+            details.blockers_count = db
+                .prepare_cached(
+                    "SELECT count(*) FROM edge JOIN task ON task.key = edge.dependent \
+                     WHERE edge.dependency = ?1 AND edge.state <> ?2 AND task.status = ?3",
+                )?
+                .query_row(params![task.key.0, met, blocked], |row| row.get(0))?;
+        }
     }
     Ok(details)
 }
@@ -256,7 +285,11 @@ fn page(db: &Connection, classes: &mut Classes, filter: &TaskFilter) -> Result<P
     let by_dispatch = filter.status == Some(Status::Pending);
     if let Some((priority, key)) = filter.after {
         if by_dispatch {
-            bind(&mut sql, "(priority, key) > (", Value::from(i64::from(priority.rank())));
+            bind(
+                &mut sql,
+                "(priority, key) > (",
+                Value::from(i64::from(priority.rank())),
+            );
             values.push(Value::from(key.0));
             let _ = write!(sql, ", ?{})", values.len());
         } else {
@@ -268,30 +301,49 @@ fn page(db: &Connection, classes: &mut Classes, filter: &TaskFilter) -> Result<P
         let ids = classes_with(db, classes, filter)?;
         let _ = write!(sql, " AND class IN ({})", ids.join(", "));
     }
-    sql.push_str(if by_dispatch { " ORDER BY priority, key" } else { " ORDER BY key DESC" });
+    sql.push_str(if by_dispatch {
+        " ORDER BY priority, key"
+    } else {
+        " ORDER BY key DESC"
+    });
     let _ = write!(sql, " LIMIT {}", filter.limit.saturating_add(1));
     let mut tasks = db
         .prepare_cached(&sql)?
-        .query_map(params_from_iter(values), |row| read_task(row, |class| classes.get(db, class)))?
+        .query_map(params_from_iter(values), |row| {
+            read_task(row, |class| classes.get(db, class))
+        })?
         .collect::<Result<Vec<_>>>()?;
     let more = tasks.len() > filter.limit;
     tasks.truncate(filter.limit);
-    let next: Option<(Priority, TaskKey)> =
-        tasks.last().filter(|_| more).map(|last| (last.priority, last.key));
+    let next: Option<(Priority, TaskKey)> = tasks
+        .last()
+        .filter(|_| more)
+        .map(|last| (last.priority, last.key));
     let tasks = tasks
         .into_iter()
-        .map(|task| Ok(StoredTask { details: details(db, &task)?, task }))
+        .map(|task| {
+            Ok(StoredTask {
+                details: details(db, &task)?,
+                task,
+            })
+        })
         .collect::<Result<_>>()?;
     Ok(Page { tasks, next })
 }
 
 fn classes_with(db: &Connection, classes: &mut Classes, filter: &TaskFilter) -> Result<Vec<String>> {
-    let ids: Vec<i64> =
-        db.prepare_cached("SELECT id FROM class")?.query_map([], |row| row.get(0))?.collect::<Result<_>>()?;
+    let ids: Vec<i64> = db
+        .prepare_cached("SELECT id FROM class")?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_>>()?;
     let mut matching = Vec::new();
     for id in ids {
         let class = classes.get(db, ClassId(id))?;
-        if filter.labels.iter().all(|label| class.demand.labels.contains(label)) {
+        if filter
+            .labels
+            .iter()
+            .all(|label| class.demand.labels.contains(label))
+        {
             matching.push(id.to_string());
         }
     }

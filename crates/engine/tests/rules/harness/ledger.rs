@@ -46,7 +46,9 @@ impl Fleet {
         let mut query = rows
             .prepare("SELECT task_id, number FROM attempt WHERE agent = ?1 AND occupies = 1 AND state >= ?2")
             .unwrap();
-        let found = query.query_map((agent, from), |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let found = query
+            .query_map((agent, from), |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
         let mut found: Vec<(String, u32)> = found.map(Result::unwrap).collect();
         found.sort();
         found
@@ -78,7 +80,11 @@ impl Fleet {
             let lines = lines.remove(&scope).unwrap_or_default();
             for (window, (start, counted)) in WINDOWS.into_iter().zip(tallies(row)) {
                 let current = window.start(self.now);
-                let counted = if start == current { counted } else { Sums::default() };
+                let counted = if start == current {
+                    counted
+                } else {
+                    Sums::default()
+                };
                 let length = match window {
                     Window::Hour => Span::HOUR,
                     Window::Day => Span::DAY,
@@ -87,7 +93,9 @@ impl Fleet {
                 let mut sums = Sums::default();
                 for line in lines.iter().filter(|line| line.resets == resets) {
                     if line.hour >= current && line.hour < current + length {
-                        sums.iter_mut().zip(line.sums).for_each(|(sum, booked)| *sum += booked);
+                        sums.iter_mut()
+                            .zip(line.sums)
+                            .for_each(|(sum, booked)| *sum += booked);
                     }
                 }
                 assert_eq!(
@@ -95,9 +103,15 @@ impl Fleet {
                     "I9: {scope} counts [jobs, tokens, cost, pull requests, issues] of its {window:?}"
                 );
             }
-            let live: Vec<&Held> =
-                attempts.iter().filter(|attempt| attempt.live && attempt.scopes.contains(&scope)).collect();
-            let makes = |what| live.iter().filter(|attempt| attempt.produces == Some(what)).count() as u64;
+            let live: Vec<&Held> = attempts
+                .iter()
+                .filter(|attempt| attempt.live && attempt.scopes.contains(&scope))
+                .collect();
+            let makes = |what| {
+                live.iter()
+                    .filter(|attempt| attempt.produces == Some(what))
+                    .count() as u64
+            };
             let held = (
                 live.iter().map(|attempt| attempt.tokens).sum::<i64>(),
                 live.iter().map(|attempt| attempt.cost).sum::<i64>(),
@@ -112,34 +126,67 @@ impl Fleet {
                 row.get::<_, i64>(6).unwrap().unsigned_abs(),
                 row.get::<_, i64>(7).unwrap().unsigned_abs(),
             );
-            assert_eq!(counted, held, "{scope} holds (tokens, cost, pull requests, issues, slots)");
+            assert_eq!(
+                counted, held,
+                "{scope} holds (tokens, cost, pull requests, issues, slots)"
+            );
         }
         let orphans: Vec<_> = lines.keys().collect();
-        assert!(orphans.is_empty(), "I9: lines of scopes without a counter: {orphans:?}");
+        assert!(
+            orphans.is_empty(),
+            "I9: lines of scopes without a counter: {orphans:?}"
+        );
     }
 
     /// I1: at most one live lease per task, exactly while it is in progress; locks are held by one attempt each.
     fn check_leases(&self, rows: &Connection, attempts: &[Held]) {
         let mut live = BTreeSet::new();
-        for attempt in attempts.iter().filter(|attempt| attempt.live && !attempt.external) {
-            assert!(live.insert(attempt.task), "I1: two live attempts of {}", attempt.task);
+        for attempt in attempts
+            .iter()
+            .filter(|attempt| attempt.live && !attempt.external)
+        {
+            assert!(
+                live.insert(attempt.task),
+                "I1: two live attempts of {}",
+                attempt.task
+            );
         }
-        let mut query = rows.prepare("SELECT key, attempt FROM task WHERE status = 2").unwrap();
-        let in_progress: BTreeMap<i64, i64> =
-            query.query_map((), |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
-        assert!(live.iter().eq(in_progress.keys()), "I1: a task is in progress exactly while an attempt is live");
-        for attempt in attempts.iter().filter(|attempt| attempt.live && !attempt.external) {
-            assert_eq!(in_progress[&attempt.task], attempt.number, "I1: only the latest attempt is live");
+        let mut query = rows
+            .prepare("SELECT key, attempt FROM task WHERE status = 2")
+            .unwrap();
+        let in_progress: BTreeMap<i64, i64> = query
+            .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(
+            live.iter().eq(in_progress.keys()),
+            "I1: a task is in progress exactly while an attempt is live"
+        );
+        for attempt in attempts
+            .iter()
+            .filter(|attempt| attempt.live && !attempt.external)
+        {
+            assert_eq!(
+                in_progress[&attempt.task], attempt.number,
+                "I1: only the latest attempt is live"
+            );
         }
         let mut query = rows.prepare("SELECT name, task, number FROM lock").unwrap();
-        let locks = query.query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        let locks = query
+            .query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .unwrap();
         let mut held: BTreeMap<(i64, i64), BTreeSet<String>> = BTreeMap::new();
         for (name, task, number) in locks.map(Result::unwrap) {
             held.entry((task, number)).or_default().insert(name);
         }
-        let mut query = rows.prepare("SELECT task, number, locks FROM attempt WHERE occupies = 1").unwrap();
+        let mut query = rows
+            .prepare("SELECT task, number, locks FROM attempt WHERE occupies = 1")
+            .unwrap();
         let wanted = query
-            .query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<String>>(2)?)))
+            .query_map((), |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<String>>(2)?))
+            })
             .unwrap();
         for (task, number, locks) in wanted.map(Result::unwrap) {
             let locks = locks.unwrap_or_default().matches('"').count() / 2;
@@ -154,10 +201,17 @@ impl Fleet {
         if self.load_was_lowered {
             return;
         }
-        let mut query = rows.prepare("SELECT id, max_load FROM agent WHERE max_load > 0").unwrap();
-        let agents = query.query_map((), |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?))).unwrap();
+        let mut query = rows
+            .prepare("SELECT id, max_load FROM agent WHERE max_load > 0")
+            .unwrap();
+        let agents = query
+            .query_map((), |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?)))
+            .unwrap();
         for (id, max) in agents.map(Result::unwrap) {
-            let load = attempts.iter().filter(|attempt| attempt.occupies && attempt.agent == id).count();
+            let load = attempts
+                .iter()
+                .filter(|attempt| attempt.occupies && attempt.agent == id)
+                .count();
             let max = usize::try_from(max).unwrap();
             assert!(load <= max, "I2: agent {id} has {load} of {max}");
         }
@@ -177,7 +231,10 @@ impl Fleet {
                 "task_dispatched" | "task_claimed" => {
                     let body = self.stored(id.as_str()).details.body;
                     for dependency in &body.dependencies {
-                        assert!(completed.contains(dependency), "I7: {id} started before {dependency} was done");
+                        assert!(
+                            completed.contains(dependency),
+                            "I7: {id} started before {dependency} was done"
+                        );
                     }
                 }
                 _ => {}
@@ -242,11 +299,16 @@ fn lines(rows: &Connection) -> BTreeMap<String, Vec<Line>> {
 
 fn tallies(row: &Row<'_>) -> [(Timestamp, Sums); 3] {
     let bytes: Vec<u8> = row.get(2).unwrap();
-    let numbers: Vec<i64> =
-        bytes.chunks_exact(8).map(|chunk| i64::from_le_bytes(chunk.try_into().unwrap())).collect();
+    let numbers: Vec<i64> = bytes
+        .chunks_exact(8)
+        .map(|chunk| i64::from_le_bytes(chunk.try_into().unwrap()))
+        .collect();
     assert_eq!(numbers.len(), 3 * TALLY);
     [0, 1, 2].map(|window| {
         let tally = &numbers[window * TALLY..][..TALLY];
-        (Timestamp::from_micros(tally[0]), [tally[1], tally[2], tally[3], tally[4], tally[5]])
+        (
+            Timestamp::from_micros(tally[0]),
+            [tally[1], tally[2], tally[3], tally[4], tally[5]],
+        )
     })
 }

@@ -14,8 +14,8 @@ use adjutant_core::access::Actor;
 use adjutant_core::agent::Agent;
 use adjutant_core::attempt::StopReason;
 use adjutant_core::command::{
-    Answer, CheckAnswer, Command, Explanation, IdempotencyKey, PolicyChange, Request, SyncAnswer, TaskView, Ticket,
-    UsageEvent, Waiting,
+    Answer, CheckAnswer, Command, Explanation, IdempotencyKey, PolicyChange, Request, SyncAnswer, TaskView,
+    Ticket, UsageEvent, Waiting,
 };
 use adjutant_core::counter::Counter;
 use adjutant_core::decide::Verdict;
@@ -104,7 +104,9 @@ impl Fleet {
         while self.now < until {
             let now = self.now;
             let deadline = self.turns().next_deadline(now);
-            let next = deadline.min(now + self.settings.agent_ttl.part(8)).min(self.last_beat + HEARTBEAT);
+            let next = deadline
+                .min(now + self.settings.agent_ttl.part(8))
+                .min(self.last_beat + HEARTBEAT);
             self.now = next.max(now + A_MOMENT).min(until);
             if self.now.since(self.last_beat) >= HEARTBEAT {
                 self.beat();
@@ -138,7 +140,8 @@ impl Fleet {
     fn beat(&mut self) {
         self.last_beat = self.now;
         for agent in self.awake.clone() {
-            self.call(Command::Sync(heartbeat(agent.as_str()).into())).unwrap();
+            self.call(Command::Sync(heartbeat(agent.as_str()).into()))
+                .unwrap();
         }
     }
 
@@ -158,11 +161,21 @@ impl Fleet {
     }
 
     /// One command in a turn of its own. A sync that waits has no answer yet.
-    fn ask(&mut self, actor: Actor, command: Command, idempotency: Option<IdempotencyKey>) -> Option<Verdict> {
+    fn ask(
+        &mut self,
+        actor: Actor,
+        command: Command,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Option<Verdict> {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         let now = self.now;
-        let request = Request { actor, command, idempotency, ticket };
+        let request = Request {
+            actor,
+            command,
+            idempotency,
+            ticket,
+        };
         let taken = self.turns().take(&[request], now).expect("the turn is taken");
         let mut own = None;
         for (answered, verdict) in taken.answers {
@@ -170,20 +183,29 @@ impl Fleet {
                 assert!(own.is_none(), "a request was answered twice");
                 own = Some(verdict);
             } else {
-                assert!(self.heard.insert(answered, verdict).is_none(), "a request was answered twice");
+                assert!(
+                    self.heard.insert(answered, verdict).is_none(),
+                    "a request was answered twice"
+                );
             }
         }
         own
     }
 
     pub(crate) fn call(&mut self, command: Command) -> Verdict {
-        self.ask(Actor::admin(), command, None).expect("an answer at once")
+        self.ask(Actor::admin(), command, None)
+            .expect("an answer at once")
     }
 
     /// Under an idempotency key; `body` stands for the digest of the request.
     pub(crate) fn call_once(&mut self, key: &str, body: u8, command: Command) -> Verdict {
-        let key = IdempotencyKey { token: "admin".into(), key: key.into(), digest: [body; 32] };
-        self.ask(Actor::admin(), command, Some(key)).expect("an answer at once")
+        let key = IdempotencyKey {
+            token: "admin".into(),
+            key: key.into(),
+            digest: [body; 32],
+        };
+        self.ask(Actor::admin(), command, Some(key))
+            .expect("an answer at once")
     }
 
     fn task_of(verdict: Verdict) -> Result<TaskView, Rejection> {
@@ -203,10 +225,16 @@ impl Fleet {
     // ---- tasks ---------------------------------------------------------------------------------------------------
 
     pub(crate) fn submit(&mut self, draft: Draft) -> Result<TaskView, Rejection> {
-        Self::task_of(self.call(Command::Submit { tasks: vec![Ok(draft.0)], batch: false }))
+        Self::task_of(self.call(Command::Submit {
+            tasks: vec![Ok(draft.0)],
+            batch: false,
+        }))
     }
 
-    pub(crate) fn submit_all<const N: usize>(&mut self, drafts: [Draft; N]) -> [Result<TaskView, Rejection>; N] {
+    pub(crate) fn submit_all<const N: usize>(
+        &mut self,
+        drafts: [Draft; N],
+    ) -> [Result<TaskView, Rejection>; N] {
         let tasks = drafts.into_iter().map(|draft| Ok(draft.0)).collect();
         match self.call(Command::Submit { tasks, batch: true }) {
             Ok(Answer::Batch(items)) => items.try_into().unwrap(),
@@ -215,11 +243,17 @@ impl Fleet {
     }
 
     pub(crate) fn claim(&mut self, id: &str, agent: &str) -> Result<TaskView, Rejection> {
-        Self::task_of(self.call(Command::Claim { id: id.into(), agent: Some(agent.into()) }))
+        Self::task_of(self.call(Command::Claim {
+            id: id.into(),
+            agent: Some(agent.into()),
+        }))
     }
 
     pub(crate) fn complete(&mut self, end: End) -> Result<TaskView, Rejection> {
-        Self::task_of(self.call(Command::Complete { completions: vec![Ok(end.0)], batch: false }))
+        Self::task_of(self.call(Command::Complete {
+            completions: vec![Ok(end.0)],
+            batch: false,
+        }))
     }
 
     pub(crate) fn patch(&mut self, id: &str, patch: Change) -> Result<TaskView, Rejection> {
@@ -227,11 +261,17 @@ impl Fleet {
     }
 
     pub(crate) fn cancel(&mut self, id: &str) -> Result<TaskView, Rejection> {
-        Self::task_of(self.call(Command::Cancel { id: id.into(), cascade: false }))
+        Self::task_of(self.call(Command::Cancel {
+            id: id.into(),
+            cascade: false,
+        }))
     }
 
     pub(crate) fn cancel_all(&mut self, id: &str) -> Result<TaskView, Rejection> {
-        Self::task_of(self.call(Command::Cancel { id: id.into(), cascade: true }))
+        Self::task_of(self.call(Command::Cancel {
+            id: id.into(),
+            cascade: true,
+        }))
     }
 
     pub(crate) fn retry(&mut self, id: &str) -> Result<TaskView, Rejection> {
@@ -247,11 +287,18 @@ impl Fleet {
     }
 
     pub(crate) fn release(&mut self, id: &str) -> Result<TaskView, Rejection> {
-        Self::task_of(self.call(Command::Release { id: id.into(), attempt: None, agent: None }))
+        Self::task_of(self.call(Command::Release {
+            id: id.into(),
+            attempt: None,
+            agent: None,
+        }))
     }
 
     pub(crate) fn stored(&mut self, id: &str) -> StoredTask {
-        self.reader().task(&id.into()).unwrap().unwrap_or_else(|| panic!("no task {id}"))
+        self.reader()
+            .task(&id.into())
+            .unwrap()
+            .unwrap_or_else(|| panic!("no task {id}"))
     }
 
     pub(crate) fn status(&mut self, id: &str) -> Status {
@@ -287,7 +334,9 @@ impl Fleet {
     }
 
     pub(crate) fn waiting(&mut self, id: &str) -> Waiting {
-        self.view(id).waiting.unwrap_or_else(|| panic!("{id} does not wait"))
+        self.view(id)
+            .waiting
+            .unwrap_or_else(|| panic!("{id} does not wait"))
     }
 
     /// Why a task waits: the reason, and the words for people.
@@ -359,7 +408,10 @@ impl Fleet {
     /// A sync that waits: it is not answered at once.
     pub(crate) fn wait(&mut self, roll: Roll) -> Ticket {
         let verdict = self.ask(Actor::admin(), Command::Sync(roll.wait(20).into()), None);
-        assert!(verdict.is_none(), "the sync was to wait, and was answered {verdict:?}");
+        assert!(
+            verdict.is_none(),
+            "the sync was to wait, and was answered {verdict:?}"
+        );
         Ticket(self.tickets)
     }
 
@@ -385,7 +437,12 @@ impl Fleet {
     pub(crate) fn take(&mut self, agent: &str) -> Vec<(String, u32)> {
         let mut running = self.running(agent);
         let answer = self.sync(roll(agent).listing(&running));
-        running.extend(answer.start.iter().map(|start| (start.view.task.id.to_string(), start.attempt)));
+        running.extend(
+            answer
+                .start
+                .iter()
+                .map(|start| (start.view.task.id.to_string(), start.attempt)),
+        );
         running.sort();
         self.sync(roll(agent).listing(&running));
         running
@@ -404,7 +461,8 @@ impl Fleet {
     // ---- limits --------------------------------------------------------------------------------------------------
 
     fn policy(&mut self, scope: &str, change: PolicyChange) {
-        self.call(Command::SetPolicy(scope.parse().unwrap(), change)).unwrap();
+        self.call(Command::SetPolicy(scope.parse().unwrap(), change))
+            .unwrap();
     }
 
     pub(crate) fn limit<const N: usize>(&mut self, scope: &str, limits: [Limit; N]) {
@@ -418,8 +476,10 @@ impl Fleet {
         let id = format!("exhausts-{}", self.tickets);
         let draft = match scope.parse::<Scope>().unwrap() {
             Scope::Agent(_) => {
-                self.report(spent(&stranger, &id, 0, 0).event(UsageEvent::JobStarted)).unwrap();
-                self.report(spent(&stranger, &id, 0, 0).event(UsageEvent::JobCompleted)).unwrap();
+                self.report(spent(&stranger, &id, 0, 0).event(UsageEvent::JobStarted))
+                    .unwrap();
+                self.report(spent(&stranger, &id, 0, 0).event(UsageEvent::JobCompleted))
+                    .unwrap();
                 return self.limit(scope, [jobs(daily(), 1)]);
             }
             Scope::Fleet => task(&id),
@@ -459,17 +519,24 @@ impl Fleet {
     /// Tokens that count in a scope's current UTC day.
     pub(crate) fn tokens(&mut self, scope: &str) -> i64 {
         let now = self.now;
-        self.counter(scope).window(adjutant_core::limit::Window::Day, now).tokens
+        self.counter(scope)
+            .window(adjutant_core::limit::Window::Day, now)
+            .tokens
     }
 
     /// Attempts started in a scope's current UTC day.
     pub(crate) fn jobs(&mut self, scope: &str) -> u64 {
         let now = self.now;
-        self.counter(scope).window(adjutant_core::limit::Window::Day, now).jobs
+        self.counter(scope)
+            .window(adjutant_core::limit::Window::Day, now)
+            .jobs
     }
 
     pub(crate) fn allowed(&mut self, agent: &str, model: Option<&str>) -> CheckAnswer {
-        match self.call(Command::Check { agent: agent.into(), model: model.map(Into::into) }) {
+        match self.call(Command::Check {
+            agent: agent.into(),
+            model: model.map(Into::into),
+        }) {
             Ok(Answer::Check(check)) => check,
             other => panic!("a check was expected, not {other:?}"),
         }
@@ -489,23 +556,38 @@ impl Fleet {
     pub(crate) fn story(&mut self, id: &str) -> Vec<&'static str> {
         let id = TaskId::from(id);
         let of_task = |event: &Event| event.task.as_ref().is_some_and(|(_, own)| *own == id);
-        self.events().iter().filter(|event| of_task(event)).map(|event| event.kind.name()).collect()
+        self.events()
+            .iter()
+            .filter(|event| of_task(event))
+            .map(|event| event.kind.name())
+            .collect()
     }
 
     /// How many events of this name there are.
     pub(crate) fn count(&mut self, name: &str) -> usize {
-        self.events().iter().filter(|event| event.kind.name() == name).count()
+        self.events()
+            .iter()
+            .filter(|event| event.kind.name() == name)
+            .count()
     }
 }
 
 /// What is to be started, by id and attempt.
 pub(crate) fn starts(answer: &SyncAnswer) -> Vec<(String, u32)> {
-    answer.start.iter().map(|start| (start.view.task.id.to_string(), start.attempt)).collect()
+    answer
+        .start
+        .iter()
+        .map(|start| (start.view.task.id.to_string(), start.attempt))
+        .collect()
 }
 
 /// What is to be stopped, and why.
 pub(crate) fn stops(answer: &SyncAnswer) -> Vec<(String, u32, StopReason)> {
-    answer.stop.iter().map(|stop| (stop.id.to_string(), stop.attempt, stop.reason)).collect()
+    answer
+        .stop
+        .iter()
+        .map(|stop| (stop.id.to_string(), stop.attempt, stop.reason))
+        .collect()
 }
 
 impl Drop for Fleet {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use adjutant_core::attempt::Tokens;
-use adjutant_core::command::{Completion, NewAgent, NewTask, Running, Sync, TaskPatch, UsageEvent, UsageReport};
+use adjutant_core::command::{
+    Completion, NewAgent, NewTask, Running, Sync, TaskPatch, UsageEvent, UsageReport,
+};
 use adjutant_core::limit::{Limit, Window};
 use adjutant_core::money::Money;
 use adjutant_core::name::{Label, LockName, ModelName};
@@ -22,7 +24,10 @@ pub(crate) fn task(id: &str) -> Draft {
     Draft(NewTask {
         id: id.into(),
         fresh_id: false,
-        body: Arc::new(Body { title: id.into(), ..Body::default() }),
+        body: Arc::new(Body {
+            title: id.into(),
+            ..Body::default()
+        }),
         demand: Demand::default(),
         priority: Priority::Medium,
         project: None,
@@ -63,7 +68,10 @@ impl Draft {
     }
 
     pub(crate) fn after<const N: usize>(mut self, ids: [&str; N]) -> Self {
-        let body = Body { dependencies: names(ids), ..(*self.0.body).clone() };
+        let body = Body {
+            dependencies: names(ids),
+            ..(*self.0.body).clone()
+        };
         self.0.body = Arc::new(body);
         self
     }
@@ -181,13 +189,19 @@ pub(crate) fn heartbeat(agent: &str) -> Roll {
 
 impl Roll {
     pub(crate) fn running<const N: usize>(mut self, attempts: [(&str, u32); N]) -> Self {
-        let running = attempts.into_iter().map(|(id, attempt)| Running { id: id.into(), attempt });
+        let running = attempts.into_iter().map(|(id, attempt)| Running {
+            id: id.into(),
+            attempt,
+        });
         self.0.running = Some(running.collect());
         self
     }
 
     pub(crate) fn listing(mut self, attempts: &[(String, u32)]) -> Self {
-        let running = attempts.iter().map(|(id, attempt)| Running { id: id.as_str().into(), attempt: *attempt });
+        let running = attempts.iter().map(|(id, attempt)| Running {
+            id: id.as_str().into(),
+            attempt: *attempt,
+        });
         self.0.running = Some(running.collect());
         self
     }
@@ -228,7 +242,11 @@ fn end(id: &str, success: bool) -> End {
         id: id.into(),
         attempt: None,
         agent: None,
-        result: TaskResult { success, error_message, ..TaskResult::default() },
+        result: TaskResult {
+            success,
+            error_message,
+            ..TaskResult::default()
+        },
         model: None,
         tokens: None,
         cost: None,
@@ -266,7 +284,11 @@ impl End {
     }
 
     pub(crate) fn tokens(mut self, tokens_in: u64, tokens_out: u64) -> Self {
-        self.0.tokens = Some(Tokens { tokens_in, tokens_out, tokens_cached: 0 });
+        self.0.tokens = Some(Tokens {
+            tokens_in,
+            tokens_out,
+            tokens_cached: 0,
+        });
         self
     }
 
@@ -342,7 +364,11 @@ pub(crate) fn spent(agent: &str, job: &str, tokens_in: u64, tokens_out: u64) -> 
         job: job.into(),
         attempt: None,
         model: None,
-        tokens: Tokens { tokens_in, tokens_out, tokens_cached: 0 },
+        tokens: Tokens {
+            tokens_in,
+            tokens_out,
+            tokens_cached: 0,
+        },
         cost: None,
         total: false,
         event: UsageEvent::Usage,
@@ -400,19 +426,31 @@ pub(crate) fn soft(limit: Limit) -> Limit {
 }
 
 pub(crate) fn tokens(limit: Limit, bound: u64) -> Limit {
-    Limit { tokens: Some(bound), ..limit }
+    Limit {
+        tokens: Some(bound),
+        ..limit
+    }
 }
 
 pub(crate) fn jobs(limit: Limit, bound: u64) -> Limit {
-    Limit { jobs: Some(bound), ..limit }
+    Limit {
+        jobs: Some(bound),
+        ..limit
+    }
 }
 
 pub(crate) fn concurrent(limit: Limit, bound: u64) -> Limit {
-    Limit { concurrent: Some(bound), ..limit }
+    Limit {
+        concurrent: Some(bound),
+        ..limit
+    }
 }
 
 pub(crate) fn pull_requests(limit: Limit, bound: u64) -> Limit {
-    Limit { pull_requests: Some(bound), ..limit }
+    Limit {
+        pull_requests: Some(bound),
+        ..limit
+    }
 }
 
 /// A time span, in seconds or minutes.
