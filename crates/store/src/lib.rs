@@ -5,12 +5,11 @@
 //!
 //! [`memory`] is the specification, also of what servers that share a database meet: locked rows, rows that are
 //! skipped because another holds them, turns that overlap. [`sqlite`] is the embedded store of one process. Both run
-//! the same [conformance suite](conformance).
+//! the same conformance suite, in `tests/conformance`.
 //!
 //! # Not here
 //! When a row is loaded, and what is done with it: the core and the engine.
 
-pub mod conformance;
 pub mod memory;
 mod payload;
 mod read;

@@ -363,6 +363,10 @@ impl Turn<'_> {
                 // Only an agent that was told to stop for a limit before ends for it.
                 attempt.stop = told;
                 let task = self.set.task(task.key)?;
+                if completion.agent.is_none() && actor.is_admin() {
+                    // An operator speaks for the agent, which may still run it.
+                    self.touched.insert(attempt.agent.clone());
+                }
                 self.end_by_report(&task, attempt, completion).map(Ok)
             }
             AttemptState::Ended(outcome) => {

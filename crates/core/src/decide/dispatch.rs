@@ -48,6 +48,8 @@ struct Active {
     moved: usize,
     /// The turn has done enough, or would have to load more than it did so far: the next one goes on.
     stopped: bool,
+    /// Queues of which the next turn looks at more.
+    put_off: BTreeSet<Queue>,
     passed_over: HashMap<Queue, usize>,
 }
 
@@ -80,7 +82,7 @@ impl Turn<'_> {
             concerned.clear();
         }
         for queue in concerned {
-            let cursor = self.set.cursors.remove(&queue);
+            let cursor = self.set.cursors.get(&queue).copied();
             self.push_front(&mut active, queue, cursor)?;
         }
         while let Some((order, queue)) = active.fronts.pop_first() {
@@ -89,11 +91,16 @@ impl Turn<'_> {
             }
             self.work_off(&mut active, order, queue.clone())?;
             if active.stopped || active.moved >= MAX_MOVED {
-                left.extend(active.fronts.into_iter().map(|(_, queue)| queue));
+                left.extend(
+                    std::mem::take(&mut active.fronts)
+                        .into_iter()
+                        .map(|(_, queue)| queue),
+                );
                 left.insert(queue);
                 break;
             }
         }
+        left.append(&mut active.put_off);
         self.set.unfinished_next = Some(left);
         // What this turn started may have opened nothing, but what it moved aside must not be forgotten.
         self.set.opened.clear();
@@ -129,8 +136,9 @@ impl Turn<'_> {
                 let passed = active.passed_over.entry(queue.clone()).or_default();
                 *passed += 1;
                 if *passed > MAX_PASSED_OVER {
-                    // The next look at this queue goes on here.
-                    self.set.cursors.insert(queue, order);
+                    // The next turn goes on here, so that what fits is found however much stands before it.
+                    self.set.cursors.insert(queue.clone(), order);
+                    active.put_off.insert(queue);
                     return Ok(());
                 }
                 self.push_front(active, queue, Some(order))
@@ -167,7 +175,11 @@ impl Turn<'_> {
                 active.fronts.insert((order, queue));
                 Ok(())
             }
-            Front::Empty => Ok(()),
+            Front::Empty => {
+                // The search is through: the next one begins at the front.
+                self.set.cursors.remove(&queue);
+                Ok(())
+            }
             Front::Unknown(bound) => {
                 // A class that nobody can take is not worth loading.
                 if active.closed.contains(&queue.class) || !self.has_taker(queue.class)? {

@@ -287,11 +287,12 @@ impl Turn<'_> {
         let mut strange = Vec::new();
         let mut missing = false;
         for item in listed {
-            if finished.contains(&(&item.id, Some(item.attempt))) || finished.contains(&(&item.id, None)) {
-                continue;
-            }
+            let ends =
+                finished.contains(&(&item.id, Some(item.attempt))) || finished.contains(&(&item.id, None));
             match self.hear_running(&sync.agent, &item.id, item.attempt) {
                 Ok(Ok(key)) => running.push(key),
+                // What it reports as done in the same call needs no stop.
+                Ok(Err(_)) if ends => {}
                 Ok(Err(reason)) => {
                     strange.push(Stop {
                         id: item.id.clone(),
@@ -409,7 +410,7 @@ impl Turn<'_> {
         let (mut stop, new_stop) = self.stops(&agent, &sync.running, sync.heartbeat)?;
         let repeated_stop = sync.repeats && !stop.is_empty();
         let news = new_stop || repeated_stop || self.is_news(&sync) || !sync.done.is_empty();
-        stop.extend(sync.strange);
+        stop.extend(sync.strange.iter().cloned());
         let start = if sync.heartbeat {
             Vec::new()
         } else {
@@ -422,6 +423,7 @@ impl Turn<'_> {
                 ticket,
                 max: sync.max,
                 running: sync.running.into(),
+                strange: sync.strange,
             };
             self.set.waiters.put(sync.agent, Some(Arc::new(waiter)));
             return Ok(None);
@@ -604,7 +606,8 @@ impl Turn<'_> {
         };
         let waiter = Arc::clone(waiter);
         let agent = self.registered(id)?;
-        let (stop, _) = self.stops(&agent, &waiter.running, false)?;
+        let (mut stop, _) = self.stops(&agent, &waiter.running, false)?;
+        stop.extend(waiter.strange.iter().cloned());
         let start = self.offers(&agent, waiter.max)?;
         self.set.waiters.put(id.clone(), None);
         let answer = self.sync_answer(&agent, start, stop, Vec::new());
@@ -628,7 +631,8 @@ impl Turn<'_> {
             let Some(agent) = self.set.agent(&id)? else {
                 continue;
             };
-            let (stop, new_stop) = self.stops(&agent, &waiter.running, false)?;
+            let (mut stop, new_stop) = self.stops(&agent, &waiter.running, false)?;
+            stop.extend(waiter.strange.iter().cloned());
             let start = self.offers(&agent, waiter.max)?;
             if start.is_empty() && !new_stop {
                 continue;

@@ -20,7 +20,8 @@ impl Turn<'_> {
     pub(super) fn submit(&mut self, items: &[Result<NewTask, Rejection>], batch: bool) -> Need<Reply> {
         if !batch && let [item] = items {
             let new = item.as_ref().map_err(Clone::clone)?;
-            return Ok(Reply::Task(self.accept(new, &BTreeMap::new())?));
+            let key = self.set.next_key(self.now);
+            return Ok(Reply::Task(self.accept(new, key, &BTreeMap::new())?));
         }
         Ok(Reply::Batch(self.submit_batch(items)?))
     }
@@ -41,7 +42,9 @@ impl Turn<'_> {
                 first.entry(&new.id).or_insert(index);
             }
         }
-        let order = arrival_order(items, &first, &mut results);
+        // Items arrive in the order given, whatever depends on what.
+        let keys: Vec<TaskKey> = items.iter().map(|_| self.set.next_key(self.now)).collect();
+        let order = acceptance_order(items, &first, &mut results);
         let mut accepted = BTreeMap::new();
         let mut failed: BTreeSet<&TaskId> = BTreeSet::new();
         let mut missing = false;
@@ -59,7 +62,7 @@ impl Turn<'_> {
                 continue;
             }
             let mark = self.set.mark();
-            match self.accept(new, &accepted) {
+            match self.accept(new, keys[index], &accepted) {
                 Ok(key) => {
                     accepted.insert(new.id.clone(), key);
                     results[index] = Some(Ok(key));
@@ -87,7 +90,7 @@ impl Turn<'_> {
     }
 
     /// Accepts one task. `siblings` are those of the same batch that were accepted before it.
-    fn accept(&mut self, new: &NewTask, siblings: &BTreeMap<TaskId, TaskKey>) -> Need<TaskKey> {
+    fn accept(&mut self, new: &NewTask, key: TaskKey, siblings: &BTreeMap<TaskId, TaskKey>) -> Need<TaskKey> {
         if !new.fresh_id && self.set.find_task(&new.id)?.is_some() {
             return Err(exists(&new.id).into());
         }
@@ -106,7 +109,6 @@ impl Turn<'_> {
         } else {
             Status::Pending
         };
-        let key = self.set.next_key(self.now);
         let task = Task {
             key,
             id: new.id.clone(),
@@ -213,7 +215,7 @@ impl Turn<'_> {
 }
 
 /// An order in which every item comes after the items of the batch that it depends on; items on a circle are refused.
-fn arrival_order(
+fn acceptance_order(
     items: &[Result<NewTask, Rejection>],
     first: &BTreeMap<&TaskId, usize>,
     results: &mut [Option<Result<TaskKey, Rejection>>],

@@ -86,6 +86,8 @@ pub struct Waiter {
     pub max: Option<u32>,
     /// What the agent said it runs.
     pub running: Arc<[AttemptKey]>,
+    /// What it runs that is not its own: told before, and told again with whatever ends the wait.
+    pub strange: Vec<crate::command::Stop>,
 }
 
 /// A point to return to.

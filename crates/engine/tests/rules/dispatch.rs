@@ -148,6 +148,26 @@ fn labels_and_models_must_all_be_there() {
 }
 
 #[test]
+fn an_allowlist_binds_also_the_model_that_a_task_does_not_name() {
+    let allowance = || Allowance {
+        model_allowlist: vec!["other".into()],
+        ..Allowance::default()
+    };
+    for (models, expected) in [(["m", "m"], None), (["m", "other"], Some("a"))] {
+        let mut fleet = Fleet::new();
+        fleet.allow("a", allowance());
+        let only = models[0] == models[1];
+        fleet.join(if only {
+            agent("a").models(["m"])
+        } else {
+            agent("a").models(models)
+        });
+        fleet.submit(task("x")).unwrap();
+        assert_eq!(fleet.holder("x").as_deref(), expected);
+    }
+}
+
+#[test]
 fn an_exhausted_agent_is_skipped_for_the_next_best() {
     type Prepare = fn(&mut Fleet);
     let table: [(&str, Prepare); 5] = [
@@ -480,6 +500,33 @@ fn everything_that_makes_a_start_possible_starts_at_once() {
 fn fill(fleet: &mut Fleet) {
     fleet.submit(task("filler").retries(1)).unwrap();
     fleet.take("a");
+}
+
+#[test]
+fn limits_hold_for_all_that_one_turn_starts() {
+    // I3, I4
+    let table = [
+        (jobs(daily(), 3), 0, 3),
+        (concurrent(daily(), 2), 0, 2),
+        (tokens(daily(), 100), 30, 3),
+    ];
+    for (limit, estimate, expected) in table {
+        for scope in ["agent:a", "fleet", "project:p", "repo:o/r", "model:m"] {
+            let mut fleet = Fleet::new();
+            fleet.limit(scope, [limit.clone()]);
+            let names: [String; 10] = std::array::from_fn(|index| format!("x{index}"));
+            let draft = |name: &String| task(name).project("p").repo("o/r").model("m").estimate(estimate);
+            for item in fleet.submit_all(names.each_ref().map(draft)) {
+                item.unwrap();
+            }
+            fleet.join(agent("a").load(0));
+            let started = names
+                .iter()
+                .filter(|name| fleet.status(name) == InProgress)
+                .count();
+            assert_eq!(started, expected, "{scope} {limit:?}");
+        }
+    }
 }
 
 #[test]

@@ -22,10 +22,11 @@ fn lost(draft: Draft) -> Fleet {
 #[test]
 fn a_lost_attempt_may_succeed_late_while_its_task_waits() {
     type Between = fn(&mut Fleet);
-    let table: [(u32, Between, Status); 3] = [
+    let table: [(u32, Between, Status); 4] = [
         (3, |_| (), Pending),
         (3, |fleet| drop(fleet.hold("x").unwrap()), Blocked),
         (1, |_| (), Failed),
+        (1, |fleet| drop(fleet.retry("x").unwrap()), Pending),
     ];
     for (retries, between, before) in table {
         let mut fleet = lost(task("x").retries(retries));

@@ -19,6 +19,8 @@ mod locks;
 mod periods;
 mod plain_clients;
 mod roll_call;
+mod speakers;
 mod tasks;
+mod turns;
 mod usage;
 mod waiting;

@@ -174,6 +174,20 @@ fn a_claim_passes_the_checks_of_a_dispatch() {
 }
 
 #[test]
+fn what_an_id_claimed_before_it_registered_counts_in_its_load() {
+    // I2
+    let mut fleet = Fleet::new();
+    fleet.submit(task("x")).unwrap();
+    fleet.claim("x", "a").unwrap();
+    fleet.join(agent("a"));
+    fleet.submit(task("y")).unwrap();
+    assert_eq!((fleet.agent("a").load(), fleet.status("y")), (1, Pending));
+    fleet.sync(roll("a").running([("x", 1)]));
+    fleet.finish("x");
+    assert_eq!(fleet.holder("y").as_deref(), Some("a"));
+}
+
+#[test]
 fn a_refused_claim_says_when_waiting_helps() {
     let mut fleet = Fleet::new();
     fleet.limit("agent:a", [jobs(daily(), 1)]);

@@ -557,10 +557,7 @@ fn notes_and_progress_are_kept() {
 #[test]
 fn the_same_key_and_body_is_answered_again_and_done_once() {
     let mut fleet = Fleet::new();
-    let submit = |id| Command::Submit {
-        tasks: vec![Ok(new_task(id))],
-        batch: false,
-    };
+    let submit = |id| Command::from(task(id));
     let first = fleet.call_once("key", 1, submit("one"));
     assert!(matches!(first, Ok(Answer::Task(_))));
     fleet.hold("one").unwrap();

@@ -65,6 +65,20 @@ fn each_end_refunds_its_share_and_keeps_jobs_and_cost() {
 }
 
 #[test]
+fn a_refund_wakes_what_waits_for_it() {
+    for scope in ["agent:a", "model:m", "project:p", "fleet"] {
+        let mut fleet = running(task("x").model("m").project("p").retries(1));
+        fleet.limit(scope, [soft(tokens(ever(), 100))]);
+        fleet.report(spent("a", "x", 100, 0)).unwrap();
+        fleet.submit(task("y").model("m").project("p")).unwrap();
+        fleet.drain("a");
+        fleet.fail("x");
+        fleet.undrain("a");
+        assert_eq!(fleet.status("y"), Status::InProgress, "{scope}");
+    }
+}
+
+#[test]
 fn refunds_are_rounded_down_for_each_line() {
     // Two models are two lines: 7/2 + 5/2 rounded down each.
     let mut fleet = running(task("x").retries(1));

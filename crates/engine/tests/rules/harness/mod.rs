@@ -197,6 +197,34 @@ impl Fleet {
             .expect("an answer at once")
     }
 
+    pub(crate) fn call_as(&mut self, actor: &Actor, command: Command) -> Verdict {
+        self.ask(actor.clone(), command, None).expect("an answer at once")
+    }
+
+    /// Several commands in one turn; their answers in the order given.
+    pub(crate) fn together<const N: usize>(&mut self, commands: [Command; N]) -> [Verdict; N] {
+        let first = self.tickets + 1;
+        let requests = commands.map(|command| {
+            self.tickets += 1;
+            Request {
+                actor: Actor::admin(),
+                command,
+                idempotency: None,
+                ticket: Ticket(self.tickets),
+            }
+        });
+        let now = self.now;
+        let taken = self.turns().take(&requests, now).expect("the turn is taken");
+        let mut answers: BTreeMap<Ticket, Verdict> = taken.answers.into_iter().collect();
+        let own = std::array::from_fn(|index| {
+            answers
+                .remove(&Ticket(first + index as u64))
+                .expect("an answer at once")
+        });
+        self.heard.append(&mut answers);
+        own
+    }
+
     /// Under an idempotency key; `body` stands for the digest of the request.
     pub(crate) fn call_once(&mut self, key: &str, body: u8, command: Command) -> Verdict {
         let key = IdempotencyKey {
@@ -225,10 +253,7 @@ impl Fleet {
     // ---- tasks ---------------------------------------------------------------------------------------------------
 
     pub(crate) fn submit(&mut self, draft: Draft) -> Result<TaskView, Rejection> {
-        Self::task_of(self.call(Command::Submit {
-            tasks: vec![Ok(draft.0)],
-            batch: false,
-        }))
+        Self::task_of(self.call(draft.into()))
     }
 
     pub(crate) fn submit_all<const N: usize>(
@@ -250,10 +275,7 @@ impl Fleet {
     }
 
     pub(crate) fn complete(&mut self, end: End) -> Result<TaskView, Rejection> {
-        Self::task_of(self.call(Command::Complete {
-            completions: vec![Ok(end.0)],
-            batch: false,
-        }))
+        Self::task_of(self.call(end.into()))
     }
 
     pub(crate) fn patch(&mut self, id: &str, patch: Change) -> Result<TaskView, Rejection> {

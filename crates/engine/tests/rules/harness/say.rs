@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use adjutant_core::attempt::Tokens;
 use adjutant_core::command::{
-    Completion, NewAgent, NewTask, Running, Sync, TaskPatch, UsageEvent, UsageReport,
+    Command, Completion, NewAgent, NewTask, Running, Sync, TaskPatch, UsageEvent, UsageReport,
 };
 use adjutant_core::limit::{Limit, Window};
 use adjutant_core::money::Money;
@@ -41,9 +41,13 @@ pub(crate) fn task(id: &str) -> Draft {
     })
 }
 
-/// A task as a command carries it.
-pub(crate) fn new_task(id: &str) -> NewTask {
-    task(id).0
+impl From<Draft> for Command {
+    fn from(draft: Draft) -> Self {
+        Self::Submit {
+            tasks: vec![Ok(draft.0)],
+            batch: false,
+        }
+    }
 }
 
 impl Draft {
@@ -262,6 +266,23 @@ pub(crate) fn failed(id: &str) -> End {
     end(id, false)
 }
 
+impl From<End> for Command {
+    fn from(end: End) -> Self {
+        Self::Complete {
+            completions: vec![Ok(end.0)],
+            batch: false,
+        }
+    }
+}
+
+/// Several ends in one command.
+pub(crate) fn ends<const N: usize>(ends: [End; N]) -> Command {
+    Command::Complete {
+        completions: ends.into_iter().map(|end| Ok(end.0)).collect(),
+        batch: true,
+    }
+}
+
 impl End {
     pub(crate) fn attempt(mut self, attempt: u32) -> Self {
         self.0.attempt = Some(attempt);
@@ -373,6 +394,12 @@ pub(crate) fn spent(agent: &str, job: &str, tokens_in: u64, tokens_out: u64) -> 
         total: false,
         event: UsageEvent::Usage,
     })
+}
+
+impl From<Spent> for UsageReport {
+    fn from(spent: Spent) -> Self {
+        spent.0
+    }
 }
 
 impl Spent {
