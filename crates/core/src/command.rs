@@ -10,6 +10,7 @@ use crate::limit::{Allowance, Limit, ModelQuota, Policy, RepoLimits, Scope};
 use crate::money::Money;
 use crate::name::{AgentId, Label, LockName, ModelName, ProjectName, RepoName, TaskId};
 use crate::rejection::Rejection;
+use crate::set::rows::Ending;
 use crate::task::{Body, Demand, Priority, Produces, Status, Task, TaskKey, TaskResult};
 use crate::time::{Span, Timestamp};
 
@@ -422,8 +423,10 @@ reasons! {
 pub struct TaskView {
     /// The task.
     pub task: Arc<Task>,
-    /// Its body, where the command brought it.
+    /// Its body, where it is at hand.
     pub body: Option<Arc<Body>>,
+    /// How its last finished attempt went, where that is news of this turn.
+    pub ending: Option<Ending>,
     /// Until when its lease lasts, while it is in progress.
     pub lease_expires_at: Option<Timestamp>,
     /// Why it waits, while it is pending or blocked.

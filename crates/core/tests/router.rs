@@ -65,6 +65,8 @@ enum Step {
     /// The same profile under another load: what happens most.
     Reload(AgentId, Load),
     Remove(AgentId),
+    /// A model's own limits permit nothing, or something again.
+    Close(ModelName, bool),
     Route {
         class: usize,
         critical: bool,
@@ -80,6 +82,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => candidate().prop_map(Step::Put),
         2 => (agent_id(), load).prop_map(|(id, load)| Step::Reload(id, load)),
         1 => agent_id().prop_map(Step::Remove),
+        1 => (model(), any::<bool>()).prop_map(|(model, closed)| Step::Close(model, closed)),
         5 => (0..CLASSES, any::<bool>(), some(4), some(6)).prop_map(|(class, critical, avoid, refused)| {
             Step::Route { class, critical, avoid, refused }
         }),
@@ -100,6 +103,7 @@ proptest! {
             demands.into_iter().zip(1..).map(|(demand, id)| Class { id: ClassId(id), demand }).collect();
         let mut plain = Plain::default();
         let mut fleet = Fleet::default();
+        let mut closed: BTreeSet<ModelName> = BTreeSet::new();
         for step in steps {
             match step {
                 Step::Put(candidate) => {
@@ -117,11 +121,22 @@ proptest! {
                     plain.candidates.retain(|other| other.id != id);
                     fleet.remove(&id);
                 }
+                Step::Close(model, close) => {
+                    fleet.set_closed(&model, close);
+                    if close { closed.insert(model) } else { closed.remove(&model) };
+                }
                 Step::Route { class, critical, avoid, refused } => {
                     let class = &classes[class];
                     let avoid: Vec<AgentId> = avoid.into_iter().collect();
                     let ask = Ask { demand: &class.demand, critical, avoid: &avoid };
-                    let expected = plain.route(ask, &mut |id| !refused.contains(id));
+                    // The specification knows no closed models: it admits nobody who would count for one.
+                    let shut: BTreeSet<AgentId> = plain
+                        .candidates
+                        .iter()
+                        .filter(|one| one.profile.model_for(ask.demand).is_some_and(|model| closed.contains(model)))
+                        .map(|one| one.id.clone())
+                        .collect();
+                    let expected = plain.route(ask, &mut |id| !refused.contains(id) && !shut.contains(id));
                     prop_assert_eq!(fleet.route(ask, &mut |id| !refused.contains(id)), expected.clone());
                     fleet.prepare(class);
                     let indexed = fleet.route_class(class.id, ask, &mut |id| !refused.contains(id));
@@ -137,43 +152,12 @@ proptest! {
                     .iter()
                     .any(|candidate| candidate.online && candidate.profile.is_capable(&class.demand));
                 prop_assert_eq!(fleet.any_capable(&class.demand), capable);
+                let roomy = plain
+                    .candidates
+                    .iter()
+                    .any(|candidate| candidate.has_room && candidate.profile.is_capable(&class.demand));
+                prop_assert_eq!(fleet.capable_with_room(&class.demand).is_some(), roomy);
             }
         }
-    }
-
-    /// A closed model refuses whoever would count for it: the same as a specification that never admits them.
-    #[test]
-    fn a_closed_model_is_the_same_as_admitting_nobody_for_it(
-        demand in demand(),
-        candidates in vec(candidate(), 0..AGENTS),
-        closed in btree_set(model(), 0..=3),
-        critical in any::<bool>(),
-    ) {
-        let class = Class { id: ClassId(1), demand };
-        let mut plain = Plain::default();
-        let mut fleet = Fleet::default();
-        for (candidate, early) in candidates.into_iter().zip([true, false].into_iter().cycle()) {
-            // Models are closed before some profiles are known and after others.
-            if !early {
-                closed.iter().for_each(|model| fleet.set_closed(model, true));
-            }
-            plain.candidates.retain(|other| other.id != candidate.id);
-            plain.candidates.push(candidate.clone());
-            fleet.put(candidate);
-        }
-        closed.iter().for_each(|model| fleet.set_closed(model, true));
-        let ask = Ask { demand: &class.demand, critical, avoid: &[] };
-        let admitted: BTreeSet<AgentId> = plain
-            .candidates
-            .iter()
-            .filter(|one| one.profile.model_for(&class.demand).is_none_or(|model| !closed.contains(model)))
-            .map(|candidate| candidate.id.clone())
-            .collect();
-        let expected = plain.route(ask, &mut |id| admitted.contains(id));
-        fleet.prepare(&class);
-        prop_assert_eq!(fleet.route_class(class.id, ask, &mut |_| true), expected.clone());
-        prop_assert_eq!(fleet.route(ask, &mut |_| true), expected);
-        closed.iter().for_each(|model| fleet.set_closed(model, false));
-        prop_assert_eq!(fleet.route_class(class.id, ask, &mut |_| true), plain.route(ask, &mut |_| true));
     }
 }

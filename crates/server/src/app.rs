@@ -313,6 +313,7 @@ fn ended(task: Arc<Task>) -> TaskView {
     TaskView {
         task,
         body: None,
+        ending: None,
         lease_expires_at: None,
         waiting: None,
     }
@@ -321,12 +322,9 @@ fn ended(task: Arc<Task>) -> TaskView {
 /// Whether there is more to tell of a task than what came along with it.
 fn needs_details(view: &TaskView) -> bool {
     let task = &view.task;
-    view.body.is_none()
-        || task.has_result
-        || task.notes > 0
-        || task.retry_count > 0
-        || task.dependents > 0
-        || task.status == Status::Failed
+    let has_ended = task.has_result || task.retry_count > 0 || task.status.is_terminal();
+    let may_block = task.dependents > 0 && task.status != Status::Completed;
+    view.body.is_none() || task.notes > 0 || may_block || (has_ended && view.ending.is_none())
 }
 
 /// The core answered something else than what was asked.

@@ -29,6 +29,7 @@ impl Turn<'_> {
         Ok(TaskView {
             task: Arc::clone(task),
             body: self.set.body(task.key),
+            ending: self.set.ending(task.key),
             lease_expires_at,
             waiting,
         })

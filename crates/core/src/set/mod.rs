@@ -851,6 +851,11 @@ impl WorkingSet {
             .collect()
     }
 
+    /// How the last attempt of a task went that ended in this turn.
+    pub(crate) fn ending(&self, key: TaskKey) -> Option<Ending> {
+        self.endings.iter().rev().find(|ending| ending.task == key).cloned()
+    }
+
     /// Bodies of tasks that were made in this turn.
     pub(crate) fn body(&self, key: TaskKey) -> Option<Arc<Body>> {
         self.bodies

@@ -1,5 +1,6 @@
 //! Agents: liveness, drains, quarantines, pauses for rate limits.
 
+use adjutant_core::agent::AgentStatus::{Available, Draining, Offline};
 use adjutant_core::command::{Answer, Command};
 use adjutant_core::rejection::Slug;
 use adjutant_core::task::Status;
@@ -68,7 +69,7 @@ fn a_lease_is_its_agents_liveness() {
 
 #[test]
 fn silence_counts_only_while_the_server_watched() {
-    let gaps: [(&str, fn(&mut Fleet)); 2] = [
+    let gaps: [(&str, Act); 2] = [
         ("sleep", |fleet| fleet.jump(minutes(10))),
         ("a restart", |fleet| {
             fleet.jump(minutes(10));
@@ -148,7 +149,6 @@ fn agents_are_found_by_state_and_by_all_capabilities() {
             other => panic!("{other:?}"),
         }
     };
-    use adjutant_core::agent::AgentStatus::{Available, Draining, Offline};
     assert_eq!(list(None, &[]), ["a", "b"]);
     assert_eq!(list(None, &["sql", "go"]), ["a"]);
     assert_eq!(list(Some(Available), &["go"]), ["a"]);
@@ -210,7 +210,7 @@ fn a_quarantine_doubles_up_to_half_an_hour_until_a_success() {
 
 #[test]
 fn what_breaks_a_row_of_fast_failures() {
-    let breaks: [(&str, fn(&mut Fleet)); 2] = [
+    let breaks: [(&str, Act); 2] = [
         ("a success", |fleet| {
             fleet.submit(task("good")).unwrap();
             fleet.finish("good");

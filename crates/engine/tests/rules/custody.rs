@@ -66,7 +66,7 @@ fn an_offered_attempt_may_be_completed_without_having_been_listed() {
 
 #[test]
 fn progress_usage_and_output_show_that_an_offered_attempt_was_taken() {
-    let acts: [fn(&mut Fleet); 3] = [
+    let acts: [Act; 3] = [
         |fleet| drop(fleet.patch("x", change().attempt(1).progress(5)).unwrap()),
         |fleet| fleet.report(spent("a", "x", 5, 5).attempt(1)).unwrap(),
         |fleet| {

@@ -1,6 +1,6 @@
 //! Dispatch: who gets what, in which order, and what wakes what waits.
 
-use adjutant_core::limit::{Allowance, ModelQuota};
+use adjutant_core::limit::Allowance;
 use adjutant_core::task::{Priority, Produces, Status};
 
 use crate::harness::*;
@@ -169,8 +169,7 @@ fn an_allowlist_binds_also_the_model_that_a_task_does_not_name() {
 
 #[test]
 fn an_exhausted_agent_is_skipped_for_the_next_best() {
-    type Prepare = fn(&mut Fleet);
-    let table: [(&str, Prepare); 5] = [
+    let table: [(&str, Act); 5] = [
         ("jobs", |f| f.exhaust("agent:a")),
         ("estimate", |f| f.limit("agent:a", [tokens(daily(), 49)])),
         ("allowlist", |f| {
@@ -322,6 +321,20 @@ fn what_one_task_makes_does_not_stop_its_class() {
 }
 
 #[test]
+fn a_large_task_of_higher_priority_goes_first_once_it_fits() {
+    // I6
+    let mut fleet = Fleet::new();
+    fleet.limit("agent:a", [tokens(daily(), 100)]);
+    fleet.join(agent("a").load(0));
+    fleet.submit(task("running").estimate(60)).unwrap();
+    fleet.submit(task("low").estimate(90)).unwrap();
+    fleet.submit(task("high").estimate(80).priority(High)).unwrap();
+    fleet.restart();
+    fleet.finish("running");
+    assert_eq!(fleet.statuses(["low", "high"]), [Pending, InProgress]);
+}
+
+#[test]
 fn a_repository_at_its_limit_stops_only_its_own_tasks() {
     let mut fleet = Fleet::new();
     fleet.exhaust("repo:o/full");
@@ -353,154 +366,7 @@ fn a_long_queue_is_worked_off_in_order() {
     }
 }
 
-// ---- what wakes --------------------------------------------------------------------------------------------------
-
-#[test]
-fn everything_that_makes_a_start_possible_starts_at_once() {
-    // I11
-    type Step = fn(&mut Fleet);
-    let table: [(&str, Draft, Step, Step); 18] = [
-        (
-            "an agent joins",
-            task("x").labels(["go"]),
-            |_| (),
-            |f| drop(f.join(agent("b").with(["go"]))),
-        ),
-        (
-            "an agent learns",
-            task("x").labels(["go"]),
-            |_| (),
-            |f| drop(f.join(agent("a").with(["go"]))),
-        ),
-        (
-            "an agent gets a model",
-            task("x").model("m"),
-            |f| drop(f.join(agent("a").models(["n"]))),
-            |f| {
-                f.join(agent("a").models(["n", "m"]));
-            },
-        ),
-        ("an agent gets room", task("x"), fill, |f| {
-            drop(f.join(agent("a").load(2)))
-        }),
-        ("an agent finishes", task("x"), fill, |f| f.finish("filler")),
-        ("an agent fails", task("x"), fill, |f| f.fail("filler")),
-        ("an agent no longer lists", task("x"), fill, |f| {
-            drop(f.sync(roll("a")))
-        }),
-        (
-            "an agent undrains",
-            task("x"),
-            |f| f.drain("a"),
-            |f| f.undrain("a"),
-        ),
-        (
-            "a label is dropped",
-            task("x").labels(["go"]),
-            |_| (),
-            |f| drop(f.patch("x", change().labels([]))),
-        ),
-        (
-            "a limit is raised",
-            task("x"),
-            |f| f.exhaust("agent:a"),
-            |f| f.limit("agent:a", []),
-        ),
-        (
-            "the fleet's limit is raised",
-            task("x"),
-            |f| f.exhaust("fleet"),
-            |f| {
-                f.limit("fleet", []);
-            },
-        ),
-        (
-            "a model's quota is raised",
-            task("x").model("m"),
-            |f| f.exhaust("model:m"),
-            |f| {
-                f.model("m", ModelQuota::default());
-                f.limit("model:m", []);
-            },
-        ),
-        (
-            "a project's limit is raised",
-            task("x").project("p"),
-            |f| f.exhaust("project:p"),
-            |f| {
-                f.limit("project:p", []);
-            },
-        ),
-        (
-            "an allowlist is widened",
-            task("x").model("m"),
-            |f| {
-                f.allow(
-                    "a",
-                    Allowance {
-                        model_allowlist: vec!["n".into()],
-                        ..Allowance::default()
-                    },
-                )
-            },
-            |f| f.allow("a", Allowance::default()),
-        ),
-        (
-            "an estimate is lowered",
-            task("x").estimate(50),
-            |f| f.limit("agent:a", [tokens(daily(), 40)]),
-            |f| {
-                f.patch("x", change().estimate(40)).unwrap();
-            },
-        ),
-        (
-            "a slot of the fleet is free",
-            task("x"),
-            |f| {
-                f.limit("fleet", [concurrent(ever(), 1)]);
-                f.submit(task("other")).unwrap();
-                f.claim("other", "stranger").unwrap_or_else(|_| f.view("other"));
-                f.join(agent("b"));
-            },
-            |f| f.finish("other"),
-        ),
-        (
-            "a hold of tokens comes back",
-            task("x").project("p").estimate(50),
-            |f| {
-                f.limit("project:p", [tokens(daily(), 60)]);
-                f.submit(task("other").project("p").estimate(50)).unwrap();
-                f.take("a");
-                f.join(agent("b"));
-            },
-            |f| f.finish("other"),
-        ),
-        (
-            "a model's slot is free",
-            task("x").model("m"),
-            |f| {
-                f.limit("model:m", [concurrent(ever(), 1)]);
-                f.submit(task("other").model("m")).unwrap();
-                f.join(agent("b"));
-            },
-            |f| f.finish("other"),
-        ),
-    ];
-    for (name, draft, before, open) in table {
-        let mut fleet = Fleet::new();
-        fleet.join(agent("a"));
-        before(&mut fleet);
-        fleet.submit(draft).unwrap();
-        assert_eq!(fleet.status("x"), Pending, "{name}: not yet");
-        open(&mut fleet);
-        assert_eq!(fleet.status("x"), InProgress, "{name}");
-    }
-}
-
-fn fill(fleet: &mut Fleet) {
-    fleet.submit(task("filler").retries(1)).unwrap();
-    fleet.take("a");
-}
+// ---- how much -------------------------------------------------------------------------------------------------
 
 #[test]
 fn limits_hold_for_all_that_one_turn_starts() {

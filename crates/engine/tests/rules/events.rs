@@ -96,8 +96,7 @@ fn an_agent_has_its_story() {
 
 #[test]
 fn the_first_try_that_finds_nobody_is_told_once() {
-    type Prepare = fn(&mut Fleet);
-    let table: [(&str, Prepare); 4] = [
+    let table: [(&str, Act); 4] = [
         ("dispatch_failed_no_agent", |_| ()),
         ("dispatch_failed_no_agent", |f| drop(f.join(agent("b")))),
         ("dispatch_failed_quota", |f| {

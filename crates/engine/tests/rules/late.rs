@@ -21,8 +21,7 @@ fn lost(draft: Draft) -> Fleet {
 
 #[test]
 fn a_lost_attempt_may_succeed_late_while_its_task_waits() {
-    type Between = fn(&mut Fleet);
-    let table: [(u32, Between, Status); 4] = [
+    let table: [(u32, Act, Status); 4] = [
         (3, |_| (), Pending),
         (3, |fleet| drop(fleet.hold("x").unwrap()), Blocked),
         (1, |_| (), Failed),
@@ -80,8 +79,7 @@ fn a_late_success_is_refused_once_a_newer_attempt_started() {
 
 #[test]
 fn what_was_released_cancelled_or_reported_failed_cannot_succeed_late() {
-    type End = fn(&mut Fleet);
-    let ends: [(&str, End); 3] = [
+    let ends: [(&str, Act); 3] = [
         ("released", |fleet| {
             fleet.drain("a");
             fleet.release("x").unwrap();

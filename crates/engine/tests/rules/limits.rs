@@ -1,21 +1,19 @@
-//! Limits: what refuses a start and in which words, holds, crossings, hard stops, checks.
+//! Limits: what refuses a start and in which words, and what is held.
 
-use adjutant_core::attempt::StopReason;
-use adjutant_core::command::CheckStatus;
 use adjutant_core::limit::{Allowance, Limit, ModelQuota, Prices, RepoLimits};
 use adjutant_core::money::Money;
 use adjutant_core::task::{Produces, Status};
 
 use crate::harness::*;
 
-use Status::{Completed, Failed, InProgress, Pending};
+use Status::{InProgress, Pending};
 
 fn cents(cents: f64) -> Money {
     Money::from_cents(cents).unwrap()
 }
 
 /// One job of `used` is started and spends 60 tokens; then `x` is claimed by the same id. Its refusal says why.
-fn refusal(prepare: impl FnOnce(&mut Fleet), draft: fn(&str) -> Draft) -> Option<String> {
+fn refusal(prepare: impl FnOnce(&mut Fleet), draft: impl Fn(&str) -> Draft) -> Option<String> {
     let mut fleet = Fleet::new();
     prepare(&mut fleet);
     fleet.submit(draft("used")).unwrap();
@@ -25,31 +23,36 @@ fn refusal(prepare: impl FnOnce(&mut Fleet), draft: fn(&str) -> Draft) -> Option
     fleet.claim("x", "a").err().map(|refusal| refusal.message)
 }
 
-#[test]
-fn every_limit_refuses_in_its_own_words() {
-    type Prepare = fn(&mut Fleet);
+/// A limit that is set like this refuses the second of two tasks in these words.
+fn assert_words(words: &str, prepare: Act) {
     let draft = |id: &str| {
-        task(id)
-            .model("m")
-            .repo("o/r")
-            .project("p")
-            .produces(Produces::PullRequest)
+        let draft = task(id).model("m").repo("o/r").project("p");
+        draft.produces(if words.contains("issue") {
+            Produces::Issue
+        } else {
+            Produces::PullRequest
+        })
     };
-    let table: [(&str, Prepare); 20] = [
+    assert_eq!(refusal(prepare, draft).as_deref(), Some(words));
+}
+
+#[test]
+fn every_limit_of_an_agent_or_a_model_refuses_in_its_own_words() {
+    let table: [(&str, Act); 10] = [
         ("daily token limit exceeded", |f| {
-            f.limit("agent:a", [tokens(daily(), 60)])
+            f.limit("agent:a", [tokens(daily(), 60)]);
         }),
         ("daily job limit exceeded", |f| {
-            f.limit("agent:a", [jobs(daily(), 1)])
+            f.limit("agent:a", [jobs(daily(), 1)]);
         }),
         ("concurrent job limit reached", |f| {
-            f.limit("agent:a", [concurrent(daily(), 1)])
+            f.limit("agent:a", [concurrent(daily(), 1)]);
         }),
         ("agent:a hour tokens limit reached", |f| {
-            f.limit("agent:a", [tokens(hourly(), 60)])
+            f.limit("agent:a", [tokens(hourly(), 60)]);
         }),
         ("agent:a total jobs limit reached", |f| {
-            f.limit("agent:a", [jobs(ever(), 1)])
+            f.limit("agent:a", [jobs(ever(), 1)]);
         }),
         ("global model token budget exceeded for: m", |f| {
             f.model(
@@ -84,10 +87,28 @@ fn every_limit_refuses_in_its_own_words() {
             );
         }),
         ("model:m total tokens limit reached", |f| {
-            f.limit("model:m", [tokens(ever(), 60)])
+            f.limit("model:m", [tokens(ever(), 60)]);
         }),
         ("model:m day concurrent limit reached", |f| {
-            f.limit("model:m", [concurrent(daily(), 1)])
+            f.limit("model:m", [concurrent(daily(), 1)]);
+        }),
+    ];
+    for (words, prepare) in table {
+        assert_words(words, prepare);
+    }
+}
+
+#[test]
+fn every_limit_of_a_repository_a_project_or_the_fleet_refuses_in_its_own_words() {
+    let table: [(&str, Act); 10] = [
+        ("repository daily issue limit reached: o/r", |f| {
+            f.repo(
+                "o/r",
+                RepoLimits {
+                    max_daily_issues: 1,
+                    ..RepoLimits::default()
+                },
+            );
         }),
         ("repository daily pull request limit reached: o/r", |f| {
             f.repo(
@@ -99,63 +120,50 @@ fn every_limit_refuses_in_its_own_words() {
             );
         }),
         ("repo:o/r day tokens limit reached", |f| {
-            f.limit("repo:o/r", [tokens(daily(), 60)])
+            f.limit("repo:o/r", [tokens(daily(), 60)]);
         }),
         ("repo:o/r hour jobs limit reached", |f| {
-            f.limit("repo:o/r", [jobs(hourly(), 1)])
+            f.limit("repo:o/r", [jobs(hourly(), 1)]);
         }),
         ("project:p day tokens limit reached", |f| {
-            f.limit("project:p", [tokens(daily(), 60)])
+            f.limit("project:p", [tokens(daily(), 60)]);
         }),
         ("project:p total jobs limit reached", |f| {
-            f.limit("project:p", [jobs(ever(), 1)])
+            f.limit("project:p", [jobs(ever(), 1)]);
         }),
         ("project:p day pull_requests limit reached", |f| {
-            f.limit("project:p", [pull_requests(daily(), 1)])
+            f.limit("project:p", [pull_requests(daily(), 1)]);
         }),
         ("fleet day tokens limit reached", |f| {
-            f.limit("fleet", [tokens(daily(), 60)])
+            f.limit("fleet", [tokens(daily(), 60)]);
         }),
         ("fleet hour jobs limit reached", |f| {
-            f.limit("fleet", [jobs(hourly(), 1)])
+            f.limit("fleet", [jobs(hourly(), 1)]);
         }),
         ("fleet total concurrent limit reached", |f| {
-            f.limit("fleet", [concurrent(ever(), 1)])
-        }),
-        ("model not in allowlist: m", |f| {
-            f.submit(task("first")).unwrap();
-            f.allow(
-                "a",
-                Allowance {
-                    model_allowlist: vec!["other".into()],
-                    ..Allowance::default()
-                },
-            );
+            f.limit("fleet", [concurrent(ever(), 1)]);
         }),
     ];
     for (words, prepare) in table {
-        if words.starts_with("model not") {
-            let mut fleet = Fleet::new();
-            prepare(&mut fleet);
-            fleet.submit(draft("x")).unwrap();
-            assert_eq!(fleet.claim("x", "a").unwrap_err().message, words);
-            continue;
-        }
-        assert_eq!(refusal(prepare, draft).as_deref(), Some(words));
+        assert_words(words, prepare);
     }
-    let issue = |id: &str| task(id).repo("o/r").produces(Produces::Issue);
-    let prepare: Prepare = |f| {
-        f.repo(
-            "o/r",
-            RepoLimits {
-                max_daily_issues: 1,
-                ..RepoLimits::default()
-            },
-        )
-    };
+}
+
+#[test]
+fn a_model_that_is_not_in_the_allowlist_is_refused_in_these_words() {
+    let mut fleet = Fleet::new();
+    let model_allowlist = vec!["other".into()];
+    fleet.allow(
+        "a",
+        Allowance {
+            model_allowlist,
+            ..Allowance::default()
+        },
+    );
+    fleet.submit(task("x").model("m")).unwrap();
     assert_eq!(
-        refusal(prepare, issue).as_deref(),
-        Some("repository daily issue limit reached: o/r")
+        fleet.claim("x", "a").unwrap_err().message,
+        "model not in allowlist: m"
     );
 }
 
@@ -372,238 +380,4 @@ fn the_end_of_a_cooldown_is_not_missed_when_somebody_asks_first() {
     fleet.sync(heartbeat("a"));
     fleet.tick();
     assert_eq!(fleet.holder("y").as_deref(), Some("a"));
-}
-
-// ---- checks ------------------------------------------------------------------------------------------------------
-
-#[test]
-fn a_check_says_what_is_left_and_how_near_it_is() {
-    let table = [
-        (0, CheckStatus::Ok, 1_000, true),
-        (799, CheckStatus::Ok, 201, true),
-        (800, CheckStatus::Warning, 200, true),
-        (1_000, CheckStatus::Exceeded, 0, false),
-        (1_250, CheckStatus::Exceeded, -250, false),
-    ];
-    for (used, status, remaining, allowed) in table {
-        let mut fleet = Fleet::new();
-        fleet.limit(
-            "agent:a",
-            [soft(Limit {
-                jobs: Some(5),
-                ..tokens(daily(), 1_000)
-            })],
-        );
-        fleet.submit(task("x")).unwrap();
-        fleet.claim("x", "a").unwrap();
-        fleet.report(spent("a", "x", used, 0)).unwrap();
-        let check = fleet.allowed("a", None);
-        assert_eq!(
-            (check.status, check.remaining_tokens, check.allowed),
-            (status, remaining, allowed),
-            "{used}"
-        );
-        assert_eq!(check.remaining_jobs, 4);
-        assert_eq!(check.reason.is_empty(), allowed);
-    }
-}
-
-#[test]
-fn a_check_counts_holds_and_knows_no_bounds_where_none_are_set() {
-    let mut fleet = Fleet::new();
-    let check = fleet.allowed("nobody", Some("m"));
-    assert_eq!(
-        (check.allowed, check.remaining_tokens, check.remaining_jobs),
-        (true, -1, -1)
-    );
-    fleet.limit("agent:a", [tokens(daily(), 1_000)]);
-    fleet.submit(task("x").estimate(900)).unwrap();
-    fleet.claim("x", "a").unwrap();
-    let check = fleet.allowed("a", None);
-    assert_eq!(
-        (check.remaining_tokens, check.status),
-        (100, CheckStatus::Warning)
-    );
-    fleet.allow(
-        "b",
-        Allowance {
-            model_allowlist: vec!["m".into()],
-            ..Allowance::default()
-        },
-    );
-    assert!(fleet.allowed("b", Some("m")).allowed);
-    assert_eq!(
-        fleet.allowed("b", Some("other")).reason,
-        "model not in allowlist: other"
-    );
-}
-
-// ---- crossings ---------------------------------------------------------------------------------------------------
-
-#[test]
-fn crossings_are_told_once_for_each_period() {
-    let mut fleet = Fleet::new();
-    fleet.limit("agent:a", [soft(tokens(daily(), 100))]);
-    fleet.submit(task("x")).unwrap();
-    fleet.claim("x", "a").unwrap();
-    for (used, warnings, exceeded) in [(79, 0, 0), (1, 1, 0), (10, 1, 0), (10, 1, 1), (50, 1, 1)] {
-        fleet.report(spent("a", "x", used, 0)).unwrap();
-        assert_eq!(
-            (fleet.count("quota_warning"), fleet.count("quota_exceeded")),
-            (warnings, exceeded)
-        );
-    }
-    fleet.advance_to(fleet.midnight());
-    fleet.report(spent("a", "x", 85, 0)).unwrap();
-    assert_eq!(
-        (fleet.count("quota_warning"), fleet.count("quota_exceeded")),
-        (2, 1)
-    );
-    fleet.reset("agent:a");
-    fleet.report(spent("a", "x", 85, 0)).unwrap();
-    assert_eq!(
-        (fleet.count("quota_warning"), fleet.count("quota_exceeded")),
-        (3, 1)
-    );
-}
-
-#[test]
-fn a_hard_limit_stops_what_runs_and_a_soft_one_does_not() {
-    let table = [
-        (tokens(daily(), 100), true),
-        (soft(tokens(daily(), 100)), false),
-        (jobs(daily(), 1), false),
-        (concurrent(daily(), 1), false),
-        (tokens(daily(), 101), false),
-    ];
-    for (limit, stopped) in table {
-        for scope in ["agent:a", "fleet", "project:p", "model:m"] {
-            let mut fleet = Fleet::new();
-            fleet.limit(scope, [limit.clone()]);
-            fleet.join(agent("a"));
-            fleet.submit(task("x").project("p").model("m")).unwrap();
-            fleet.take("a");
-            fleet.report(spent("a", "x", 100, 0)).unwrap();
-            let expected = if stopped {
-                vec![("x".into(), 1, StopReason::Limit)]
-            } else {
-                Vec::new()
-            };
-            let answer = fleet.sync(roll("a").running([("x", 1)]));
-            assert_eq!(stops(&answer), expected, "{scope} {limit:?}");
-            assert_eq!(
-                stops(&fleet.sync(heartbeat("a"))),
-                expected,
-                "a heartbeat reports stops too"
-            );
-        }
-    }
-}
-
-#[test]
-fn holds_alone_stop_nothing() {
-    let mut fleet = Fleet::new();
-    fleet.limit("agent:a", [tokens(daily(), 100)]);
-    fleet.join(agent("a"));
-    fleet.submit(task("x").estimate(100)).unwrap();
-    fleet.take("a");
-    assert!(fleet.sync(roll("a").running([("x", 1)])).stop.is_empty());
-}
-
-#[test]
-fn what_is_stopped_for_a_limit_ends_as_released_and_keeps_its_charge() {
-    let ends: [(&str, fn(&mut Fleet)); 3] = [
-        ("reported", |fleet| {
-            drop(fleet.complete(failed("x").attempt(1)).unwrap())
-        }),
-        ("no longer listed", |fleet| drop(fleet.sync(roll("a")))),
-        ("timed out", |fleet| fleet.advance(minutes(10))),
-    ];
-    for (name, end) in ends {
-        let mut fleet = Fleet::new();
-        fleet.limit("agent:a", [tokens(daily(), 100)]);
-        fleet.join(agent("a"));
-        fleet.submit(task("x").timeout(600)).unwrap();
-        fleet.take("a");
-        fleet.report(spent("a", "x", 120, 0)).unwrap();
-        assert_eq!(fleet.sync(roll("a").running([("x", 1)])).stop.len(), 1);
-        end(&mut fleet);
-        let task = fleet.stored("x").task;
-        assert_eq!(
-            (task.status, task.retry_count),
-            (Pending, 0),
-            "{name}: no failure counted"
-        );
-        assert_eq!(fleet.tokens("agent:a"), 120, "{name}: the charge is kept");
-        assert_eq!(fleet.why("x").0, "quota", "{name}");
-    }
-}
-
-#[test]
-fn what_is_stopped_for_a_limit_may_succeed_all_the_same() {
-    let mut fleet = Fleet::new();
-    fleet.limit("agent:a", [tokens(daily(), 100)]);
-    fleet.join(agent("a"));
-    fleet.submit(task("x")).unwrap();
-    fleet.take("a");
-    fleet.report(spent("a", "x", 120, 0)).unwrap();
-    fleet.sync(roll("a").running([("x", 1)]));
-    fleet.complete(done("x").attempt(1)).unwrap();
-    assert_eq!(fleet.status("x"), Completed);
-}
-
-#[test]
-fn lowering_a_limit_counts_as_reaching_it() {
-    let mut fleet = Fleet::new();
-    fleet.join(agent("a"));
-    fleet.submit(task("x")).unwrap();
-    fleet.take("a");
-    fleet.report(spent("a", "x", 100, 0)).unwrap();
-    let wait = fleet.wait(roll("a").running([("x", 1)]));
-    fleet.limit("fleet", [tokens(daily(), 90)]);
-    assert_eq!(
-        stops(&fleet.heard(wait).unwrap()),
-        [("x".into(), 1, StopReason::Limit)]
-    );
-    assert_eq!(fleet.count("quota_exceeded"), 1);
-}
-
-#[test]
-fn a_raised_limit_that_is_reached_again_stops_what_runs() {
-    let mut fleet = Fleet::new();
-    fleet.limit("fleet", [tokens(daily(), 100)]);
-    fleet.join(agent("a"));
-    fleet.submit(task("x")).unwrap();
-    fleet.submit(task("y")).unwrap();
-    fleet.take("a");
-    fleet.report(spent("a", "x", 100, 0)).unwrap();
-    fleet.complete(done("x")).unwrap();
-    assert_eq!(fleet.status("y"), Pending);
-    fleet.limit("fleet", [tokens(daily(), 200)]);
-    fleet.take("a");
-    let wait = fleet.wait(roll("a").running([("y", 1)]));
-    fleet.report(spent("a", "y", 100, 0)).unwrap();
-    let answer = fleet
-        .heard(wait)
-        .expect("a hard limit was reached: the wait ends at once");
-    assert_eq!(stops(&answer), [("y".into(), 1, StopReason::Limit)]);
-}
-
-#[test]
-fn debt_is_not_forgotten() {
-    let mut fleet = Fleet::new();
-    fleet.limit("agent:a", [soft(tokens(daily(), 100))]);
-    fleet.join(agent("a"));
-    fleet.submit(task("x").estimate(50).retries(1)).unwrap();
-    fleet.report(spent("a", "x", 250, 0)).unwrap();
-    assert_eq!(fleet.allowed("a", None).remaining_tokens, -150);
-    fleet.fail("x");
-    assert_eq!(
-        (fleet.status("x"), fleet.allowed("a", None).remaining_tokens),
-        (Failed, -25)
-    );
-    fleet.submit(task("y")).unwrap();
-    assert_eq!(fleet.status("y"), Pending);
-    fleet.advance_to(fleet.midnight());
-    assert_eq!(fleet.status("y"), InProgress);
 }

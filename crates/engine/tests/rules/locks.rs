@@ -47,7 +47,7 @@ fn a_claim_cannot_take_a_lock_that_is_held() {
 
 #[test]
 fn every_end_of_an_attempt_lets_go_of_its_locks() {
-    let ends: [(&str, fn(&mut Fleet)); 5] = [
+    let ends: [(&str, Act); 5] = [
         ("done", |f| f.finish("x")),
         ("failed", |f| f.fail("x")),
         ("released", |f| {
@@ -120,11 +120,11 @@ fn an_earlier_task_that_lacks_more_than_locks_stands_in_nobodys_way() {
 
 #[test]
 fn a_later_task_goes_on_when_the_earlier_one_steps_back() {
-    let steps: [(&str, fn(&mut Fleet)); 3] = [
+    let steps: [(&str, Act); 3] = [
         ("cancelled", |f| drop(f.cancel("both").unwrap())),
         ("held", |f| drop(f.hold("both").unwrap())),
         ("made lower", |f| {
-            drop(f.patch("both", change().priority(Priority::Low)).unwrap())
+            drop(f.patch("both", change().priority(Priority::Low)).unwrap());
         }),
     ];
     for (name, step) in steps {
@@ -185,4 +185,21 @@ fn a_task_that_wants_a_lock_twice_wants_it_once() {
     fleet.finish("x");
     fleet.submit(task("y").locks(["side", "main"])).unwrap();
     assert_eq!(fleet.status("y"), InProgress);
+}
+
+#[test]
+fn a_long_line_for_one_lock_is_worked_off_in_order() {
+    // I1, I6; longer than what is held in memory of one queue.
+    let mut fleet = crew();
+    let names: [String; 600] = std::array::from_fn(|index| format!("x{index}"));
+    for item in fleet.submit_all(names.each_ref().map(|name| task(name).locks(["main"]))) {
+        item.unwrap();
+    }
+    for (index, name) in names.iter().enumerate() {
+        if index == 300 {
+            fleet.restart();
+        }
+        assert_eq!(fleet.holder(name).as_deref(), Some("a"), "{name}");
+        fleet.finish(name);
+    }
 }

@@ -7,7 +7,9 @@
 //! What crashes leave behind: the simulator. The wire: the server.
 
 mod agents;
+mod crossings;
 mod custody;
+mod dependencies;
 mod dispatch;
 mod events;
 mod external_jobs;
@@ -24,3 +26,4 @@ mod tasks;
 mod turns;
 mod usage;
 mod waiting;
+mod wake_ups;

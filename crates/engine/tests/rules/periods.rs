@@ -10,8 +10,7 @@ use Status::{InProgress, Pending};
 
 #[test]
 fn midnight_wakes_what_waits_for_the_day() {
-    type Prepare = fn(&mut Fleet);
-    let table: [(&str, Prepare); 5] = [
+    let table: [(&str, Act); 5] = [
         ("agent", |f| f.limit("agent:a", [jobs(daily(), 1)])),
         ("model", |f| {
             f.model(
@@ -20,7 +19,7 @@ fn midnight_wakes_what_waits_for_the_day() {
                     daily_token_budget: 10,
                     ..ModelQuota::default()
                 },
-            )
+            );
         }),
         ("repo", |f| {
             f.repo(
@@ -29,7 +28,7 @@ fn midnight_wakes_what_waits_for_the_day() {
                     max_daily_prs: 1,
                     ..RepoLimits::default()
                 },
-            )
+            );
         }),
         ("project", |f| f.limit("project:p", [tokens(daily(), 10)])),
         ("fleet", |f| f.limit("fleet", [jobs(daily(), 1)])),

@@ -97,8 +97,7 @@ fn the_locks_of_a_cancelled_claim_end_though_the_server_slept() {
 
 #[test]
 fn a_claim_passes_the_checks_of_a_dispatch() {
-    type Prepare = fn(&mut Fleet);
-    let table: [(&str, Prepare, Slug); 8] = [
+    let table: [(&str, Act, Slug); 8] = [
         (
             "label",
             |fleet| drop(fleet.join(agent("a"))),
@@ -143,7 +142,7 @@ fn a_claim_passes_the_checks_of_a_dispatch() {
                         model_allowlist: vec!["other".into()],
                         ..Allowance::default()
                     },
-                )
+                );
             },
             Slug::ExceedsAllowance,
         ),

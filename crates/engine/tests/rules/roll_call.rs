@@ -156,14 +156,13 @@ fn a_newer_sync_ends_an_older_one_that_waits() {
 
 #[test]
 fn a_waiting_sync_hears_every_kind_of_stop() {
-    type Act = fn(&mut Fleet);
     let acts: [(&str, Act); 5] = [
         ("cancel", |fleet| drop(fleet.cancel("x").unwrap())),
         ("timeout", |fleet| fleet.advance(minutes(10))),
         ("limit", |fleet| fleet.report(spent("a", "x", 100, 0)).unwrap()),
         ("release", |fleet| drop(fleet.release("x").unwrap())),
         ("an operator's completion", |fleet| {
-            drop(fleet.complete(done("x")).unwrap())
+            drop(fleet.complete(done("x")).unwrap());
         }),
     ];
     for (name, act) in acts {

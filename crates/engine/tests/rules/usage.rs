@@ -21,8 +21,7 @@ fn running(draft: Draft) -> Fleet {
 
 #[test]
 fn each_end_refunds_its_share_and_keeps_jobs_and_cost() {
-    type End = fn(&mut Fleet);
-    let table: [(&str, i64, End); 9] = [
+    let table: [(&str, i64, Act); 9] = [
         ("completed", 101, |f| f.finish("x")),
         ("failed", 51, |f| f.fail("x")),
         ("lost", 51, |f| drop(f.sync(roll("a")))),
@@ -264,8 +263,7 @@ fn the_first_report_of_a_model_that_was_not_asked_for_counts_one_request() {
 
 #[test]
 fn a_model_that_was_not_asked_for_is_checked_with_its_first_report() {
-    type Prepare = fn(&mut Fleet);
-    let table: [(&str, bool, Prepare); 4] = [
+    let table: [(&str, bool, Act); 4] = [
         ("nothing is set", false, |_| ()),
         ("allowlist", true, |f| {
             f.allow(

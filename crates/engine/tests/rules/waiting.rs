@@ -5,6 +5,72 @@ use adjutant_core::limit::{Allowance, ModelQuota};
 
 use crate::harness::*;
 
+/// Each reason in its words, and what takes it away.
+fn steps() -> [(WaitingReason, &'static str, Act); 11] {
+    [
+        (WaitingReason::Held, "held by an operator", |f| {
+            drop(f.unhold("x").unwrap());
+        }),
+        (
+            WaitingReason::DependencyFailed,
+            "1 of 2 dependencies failed or were cancelled",
+            |f| {
+                f.limit("fleet", []);
+                f.retry("bad").unwrap();
+                f.claim("bad", "stranger").unwrap();
+                f.finish("bad");
+                f.limit("fleet", [tokens(daily(), 10)]);
+            },
+        ),
+        (
+            WaitingReason::Dependency,
+            "1 of 2 dependencies are not completed",
+            |f| f.finish("slow"),
+        ),
+        (
+            WaitingReason::NotBefore,
+            "not before 2026-11-24T10:15:00.000000Z",
+            |f| f.advance(minutes(5)),
+        ),
+        (
+            WaitingReason::Locked,
+            "lock `main` is held by task `locker`",
+            |f| f.finish("locker"),
+        ),
+        (WaitingReason::RepoLimit, "repo:o/r day jobs limit reached", |f| {
+            f.limit("repo:o/r", []);
+        }),
+        (WaitingReason::NoAgents, "no agent is registered", |f| {
+            drop(f.join(agent("a")));
+        }),
+        (
+            WaitingReason::NoCapableAgent,
+            "no agent has labels go and model m",
+            |f| {
+                f.join(agent("a").with(["go"]));
+            },
+        ),
+        (
+            WaitingReason::ModelQuota,
+            "model hourly rate limit reached for: m",
+            |f| {
+                f.model("m", ModelQuota::default());
+            },
+        ),
+        (WaitingReason::Quota, "fleet day tokens limit reached", |f| {
+            f.drain("a");
+            f.limit("fleet", []);
+        }),
+        (
+            WaitingReason::AllBusy,
+            "every capable agent is full, paused, draining or quarantined",
+            |f| {
+                f.undrain("a");
+            },
+        ),
+    ]
+}
+
 #[test]
 fn each_reason_is_the_first_that_applies() {
     // Everything stands in the way at first; step by step one thing goes.
@@ -40,69 +106,7 @@ fn each_reason_is_the_first_that_applies() {
         .model("m");
     fleet.submit(draft.labels(["go"])).unwrap();
     fleet.hold("x").unwrap();
-    type Step = fn(&mut Fleet);
-    let steps: [(WaitingReason, &str, Step); 11] = [
-        (WaitingReason::Held, "held by an operator", |f| {
-            drop(f.unhold("x").unwrap())
-        }),
-        (
-            WaitingReason::DependencyFailed,
-            "1 of 2 dependencies failed or were cancelled",
-            |f| {
-                f.limit("fleet", []);
-                f.retry("bad").unwrap();
-                f.claim("bad", "stranger").unwrap();
-                f.finish("bad");
-                f.limit("fleet", [tokens(daily(), 10)]);
-            },
-        ),
-        (
-            WaitingReason::Dependency,
-            "1 of 2 dependencies are not completed",
-            |f| f.finish("slow"),
-        ),
-        (
-            WaitingReason::NotBefore,
-            "not before 2026-11-24T10:15:00.000000Z",
-            |f| f.advance(minutes(5)),
-        ),
-        (
-            WaitingReason::Locked,
-            "lock `main` is held by task `locker`",
-            |f| f.finish("locker"),
-        ),
-        (WaitingReason::RepoLimit, "repo:o/r day jobs limit reached", |f| {
-            f.limit("repo:o/r", [])
-        }),
-        (WaitingReason::NoAgents, "no agent is registered", |f| {
-            drop(f.join(agent("a")))
-        }),
-        (
-            WaitingReason::NoCapableAgent,
-            "no agent has labels go and model m",
-            |f| {
-                f.join(agent("a").with(["go"]));
-            },
-        ),
-        (
-            WaitingReason::ModelQuota,
-            "model hourly rate limit reached for: m",
-            |f| {
-                f.model("m", ModelQuota::default());
-            },
-        ),
-        (WaitingReason::Quota, "fleet day tokens limit reached", |f| {
-            f.drain("a");
-            f.limit("fleet", []);
-        }),
-        (
-            WaitingReason::AllBusy,
-            "every capable agent is full, paused, draining or quarantined",
-            |f| {
-                f.undrain("a");
-            },
-        ),
-    ];
+    let steps = steps();
     assert_eq!(steps.len(), WaitingReason::ALL.len());
     for (reason, words, step) in steps {
         assert_eq!(fleet.why("x"), (reason.name(), words.into()));
@@ -114,8 +118,7 @@ fn each_reason_is_the_first_that_applies() {
 
 #[test]
 fn every_busy_state_of_a_capable_agent_is_all_busy() {
-    type Prepare = fn(&mut Fleet);
-    let table: [(&str, Prepare); 4] = [
+    let table: [(&str, Act); 4] = [
         ("full", |f| {
             f.submit(task("y")).unwrap();
             f.take("a");
@@ -161,11 +164,10 @@ fn an_offline_fleet_is_no_fleet() {
 
 #[test]
 fn quota_says_what_refuses_the_agent_with_room() {
-    type Prepare = fn(&mut Fleet);
-    let table: [(&str, Prepare); 3] = [
+    let table: [(&str, Act); 3] = [
         ("daily job limit exceeded", |f| f.exhaust("agent:a")),
         ("daily token limit exceeded", |f| {
-            f.limit("agent:a", [tokens(daily(), 10)])
+            f.limit("agent:a", [tokens(daily(), 10)]);
         }),
         ("model not in allowlist: m", |f| {
             f.allow(

@@ -14,13 +14,14 @@ use super::{raw_json, texts};
 /// A task of which all that there is to tell came along with it.
 pub(crate) fn brief(view: &TaskView) -> wire::Task {
     let body = view.body.as_ref().map(Arc::clone).unwrap_or_default();
-    full(
-        view,
-        Details {
-            body,
-            ..Details::default()
-        },
-    )
+    let ending = view.ending.as_ref();
+    let details = Details {
+        body,
+        result: ending.and_then(|ending| ending.result.clone()),
+        fail_reason: ending.and_then(|ending| ending.fail_reason.clone()),
+        ..Details::default()
+    };
+    full(view, details)
 }
 
 /// A task with its details.

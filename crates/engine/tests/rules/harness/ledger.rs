@@ -59,7 +59,7 @@ impl Fleet {
         let rows = self.rows();
         let attempts = attempts(&rows);
         self.check_counters(&rows, &attempts);
-        self.check_leases(&rows, &attempts);
+        Self::check_leases(&rows, &attempts);
         self.check_loads(&rows, &attempts);
         self.check_events();
     }
@@ -139,7 +139,7 @@ impl Fleet {
     }
 
     /// I1: at most one live lease per task, exactly while it is in progress; locks are held by one attempt each.
-    fn check_leases(&self, rows: &Connection, attempts: &[Held]) {
+    fn check_leases(rows: &Connection, attempts: &[Held]) {
         let mut live = BTreeSet::new();
         for attempt in attempts
             .iter()
@@ -311,4 +311,22 @@ fn tallies(row: &Row<'_>) -> [(Timestamp, Sums); 3] {
             [tally[1], tally[2], tally[3], tally[4], tally[5]],
         )
     })
+}
+
+/// A check that notices nothing would make every test worthless.
+#[test]
+#[should_panic(expected = "I9")]
+fn a_line_that_no_counter_knows_is_noticed() {
+    use super::{done, task};
+    let mut fleet = Fleet::new();
+    fleet.submit(task("x")).unwrap();
+    fleet.claim("x", "a").unwrap();
+    fleet.complete(done("x").tokens(5, 5)).unwrap();
+    let rows = Connection::open(fleet.path()).unwrap();
+    rows.execute(
+        "UPDATE line SET tokens_in = tokens_in + 1 WHERE scope = 'fleet'",
+        (),
+    )
+    .unwrap();
+    fleet.check();
 }

@@ -3,25 +3,24 @@
 //! Agents that joined are awake: while time [`advance`](Fleet::advance)s they send heartbeats, until they fall
 //! [`silent`](Fleet::silence). The server ticks as it would by itself: at every deadline, and each eighth of a ttl.
 
+mod books;
+mod crew;
 mod ledger;
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "bounds are put on limits one after the other"
+)]
 mod say;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use adjutant_core::access::Actor;
-use adjutant_core::agent::Agent;
-use adjutant_core::attempt::StopReason;
 use adjutant_core::command::{
-    Answer, CheckAnswer, Command, Explanation, IdempotencyKey, PolicyChange, Request, SyncAnswer, TaskView,
-    Ticket, UsageEvent, Waiting,
+    Answer, Command, Explanation, IdempotencyKey, Request, TaskView, Ticket, Waiting,
 };
-use adjutant_core::counter::Counter;
 use adjutant_core::decide::Verdict;
-use adjutant_core::event::Event;
-use adjutant_core::limit::{Allowance, Limit, ModelQuota, RepoLimits, Scope};
-use adjutant_core::name::{AgentId, TaskId};
+use adjutant_core::name::AgentId;
 use adjutant_core::rejection::Rejection;
 use adjutant_core::task::{Status, TaskResult};
 use adjutant_core::time::{Span, Timestamp};
@@ -31,10 +30,14 @@ use adjutant_store::sqlite::Sqlite;
 use adjutant_store::{Reader, Store, StoredTask};
 use tempfile::TempDir;
 
+pub(crate) use crew::{starts, stops};
 pub(crate) use say::*;
 
 /// How often an agent that is awake is heard of.
 const HEARTBEAT: Span = Span::from_secs(15);
+
+/// Something that happens to a fleet.
+pub(crate) type Act = fn(&mut Fleet);
 
 /// A server, its store, its agents and its clock.
 pub(crate) struct Fleet {
@@ -374,242 +377,6 @@ impl Fleet {
             other => panic!("an explanation was expected, not {other:?}"),
         }
     }
-
-    // ---- agents --------------------------------------------------------------------------------------------------
-
-    pub(crate) fn join(&mut self, crew: Crew) -> Arc<Agent> {
-        self.awake.insert(crew.0.id.clone());
-        Self::agent_of(self.call(Command::Register(crew.0))).unwrap()
-    }
-
-    fn agent_of(verdict: Verdict) -> Result<Arc<Agent>, Rejection> {
-        match verdict? {
-            Answer::Agent(agent) => Ok(agent),
-            other => panic!("an agent was expected, not {other:?}"),
-        }
-    }
-
-    pub(crate) fn agent(&mut self, id: &str) -> Arc<Agent> {
-        Self::agent_of(self.call(Command::GetAgent(id.into()))).unwrap()
-    }
-
-    /// What others see an agent doing.
-    pub(crate) fn doing(&mut self, id: &str) -> &'static str {
-        self.agent(id).status().name()
-    }
-
-    pub(crate) fn deregister(&mut self, id: &str) {
-        self.silence(id);
-        Self::agent_of(self.call(Command::Deregister(id.into()))).unwrap();
-    }
-
-    pub(crate) fn drain(&mut self, id: &str) {
-        Self::agent_of(self.call(Command::Drain(id.into()))).unwrap();
-    }
-
-    pub(crate) fn undrain(&mut self, id: &str) {
-        Self::agent_of(self.call(Command::Undrain(id.into()))).unwrap();
-    }
-
-    pub(crate) fn lift(&mut self, id: &str) {
-        Self::agent_of(self.call(Command::Lift(id.into()))).unwrap();
-    }
-
-    /// A sync that is answered at once.
-    pub(crate) fn sync(&mut self, roll: Roll) -> SyncAnswer {
-        self.try_sync(roll).unwrap()
-    }
-
-    pub(crate) fn try_sync(&mut self, roll: Roll) -> Result<SyncAnswer, Rejection> {
-        match self.call(Command::Sync(roll.into()))? {
-            Answer::Sync(answer) => Ok(*answer),
-            other => panic!("a roll-call's answer was expected, not {other:?}"),
-        }
-    }
-
-    /// A sync that waits: it is not answered at once.
-    pub(crate) fn wait(&mut self, roll: Roll) -> Ticket {
-        let verdict = self.ask(Actor::admin(), Command::Sync(roll.wait(20).into()), None);
-        assert!(
-            verdict.is_none(),
-            "the sync was to wait, and was answered {verdict:?}"
-        );
-        Ticket(self.tickets)
-    }
-
-    /// What a sync that waited was answered, if it was.
-    pub(crate) fn heard(&mut self, ticket: Ticket) -> Option<SyncAnswer> {
-        match self.heard.remove(&ticket)? {
-            Ok(Answer::Sync(answer)) => Some(*answer),
-            other => panic!("a roll-call's answer was expected, not {other:?}"),
-        }
-    }
-
-    /// The wait of a sync is over.
-    pub(crate) fn wait_over(&mut self, agent: &str, ticket: Ticket) {
-        Self::done_of(self.call(Command::WaitOver(agent.into(), ticket))).unwrap();
-    }
-
-    /// What an agent runs or could start: attempts that occupy it.
-    pub(crate) fn running(&mut self, agent: &str) -> Vec<(String, u32)> {
-        self.occupying(agent, 1)
-    }
-
-    /// An agent fetches what it is offered and says that it has it. Gives what it runs then.
-    pub(crate) fn take(&mut self, agent: &str) -> Vec<(String, u32)> {
-        let mut running = self.running(agent);
-        let answer = self.sync(roll(agent).listing(&running));
-        running.extend(
-            answer
-                .start
-                .iter()
-                .map(|start| (start.view.task.id.to_string(), start.attempt)),
-        );
-        running.sort();
-        self.sync(roll(agent).listing(&running));
-        running
-    }
-
-    /// An agent reports a task done that it holds.
-    pub(crate) fn finish(&mut self, id: &str) {
-        self.complete(done(id)).unwrap();
-    }
-
-    /// An agent reports the failure of a task that it holds.
-    pub(crate) fn fail(&mut self, id: &str) {
-        self.complete(failed(id)).unwrap();
-    }
-
-    // ---- limits --------------------------------------------------------------------------------------------------
-
-    fn policy(&mut self, scope: &str, change: PolicyChange) {
-        self.call(Command::SetPolicy(scope.parse().unwrap(), change))
-            .unwrap();
-    }
-
-    pub(crate) fn limit<const N: usize>(&mut self, scope: &str, limits: [Limit; N]) {
-        self.policy(scope, PolicyChange::Limits(limits.to_vec()));
-    }
-
-    /// Lets somebody use up all jobs of a scope, so that its limit refuses whatever comes.
-    pub(crate) fn exhaust(&mut self, scope: &str) {
-        let stranger = scope.strip_prefix("agent:").unwrap_or("stranger").to_owned();
-        self.tickets += 1;
-        let id = format!("exhausts-{}", self.tickets);
-        let draft = match scope.parse::<Scope>().unwrap() {
-            Scope::Agent(_) => {
-                self.report(spent(&stranger, &id, 0, 0).event(UsageEvent::JobStarted))
-                    .unwrap();
-                self.report(spent(&stranger, &id, 0, 0).event(UsageEvent::JobCompleted))
-                    .unwrap();
-                return self.limit(scope, [jobs(daily(), 1)]);
-            }
-            Scope::Fleet => task(&id),
-            Scope::Project(project) => task(&id).project(project.as_str()),
-            Scope::Repo(repo) => task(&id).repo(repo.as_str()),
-            Scope::Model(model) => task(&id).model(model.as_str()),
-        };
-        self.submit(draft.labels(["what nobody has"])).unwrap();
-        self.claim(&id, &stranger).unwrap();
-        self.finish(&id);
-        self.limit(scope, [jobs(daily(), 1)]);
-    }
-
-    pub(crate) fn allow(&mut self, agent: &str, allowance: Allowance) {
-        self.policy(&format!("agent:{agent}"), PolicyChange::Allowance(allowance));
-    }
-
-    pub(crate) fn model(&mut self, model: &str, quota: ModelQuota) {
-        self.policy(&format!("model:{model}"), PolicyChange::Model(quota));
-    }
-
-    pub(crate) fn repo(&mut self, repo: &str, limits: RepoLimits) {
-        self.policy(&format!("repo:{repo}"), PolicyChange::Repo(limits));
-    }
-
-    pub(crate) fn reset(&mut self, scope: &str) {
-        self.call(Command::Reset(scope.parse().unwrap())).unwrap();
-    }
-
-    pub(crate) fn counter(&mut self, scope: &str) -> Arc<Counter> {
-        match self.call(Command::GetPolicy(scope.parse::<Scope>().unwrap())) {
-            Ok(Answer::Policy { counter, .. }) => counter,
-            other => panic!("a policy was expected, not {other:?}"),
-        }
-    }
-
-    /// Tokens that count in a scope's current UTC day.
-    pub(crate) fn tokens(&mut self, scope: &str) -> i64 {
-        let now = self.now;
-        self.counter(scope)
-            .window(adjutant_core::limit::Window::Day, now)
-            .tokens
-    }
-
-    /// Attempts started in a scope's current UTC day.
-    pub(crate) fn jobs(&mut self, scope: &str) -> u64 {
-        let now = self.now;
-        self.counter(scope)
-            .window(adjutant_core::limit::Window::Day, now)
-            .jobs
-    }
-
-    pub(crate) fn allowed(&mut self, agent: &str, model: Option<&str>) -> CheckAnswer {
-        match self.call(Command::Check {
-            agent: agent.into(),
-            model: model.map(Into::into),
-        }) {
-            Ok(Answer::Check(check)) => check,
-            other => panic!("a check was expected, not {other:?}"),
-        }
-    }
-
-    pub(crate) fn report(&mut self, spent: Spent) -> Result<(), Rejection> {
-        Self::done_of(self.call(Command::Report(spent.0)))
-    }
-
-    // ---- events --------------------------------------------------------------------------------------------------
-
-    pub(crate) fn events(&mut self) -> Vec<Event> {
-        self.reader().events(0, 100_000).unwrap()
-    }
-
-    /// The names of the events of a task, in order.
-    pub(crate) fn story(&mut self, id: &str) -> Vec<&'static str> {
-        let id = TaskId::from(id);
-        let of_task = |event: &Event| event.task.as_ref().is_some_and(|(_, own)| *own == id);
-        self.events()
-            .iter()
-            .filter(|event| of_task(event))
-            .map(|event| event.kind.name())
-            .collect()
-    }
-
-    /// How many events of this name there are.
-    pub(crate) fn count(&mut self, name: &str) -> usize {
-        self.events()
-            .iter()
-            .filter(|event| event.kind.name() == name)
-            .count()
-    }
-}
-
-/// What is to be started, by id and attempt.
-pub(crate) fn starts(answer: &SyncAnswer) -> Vec<(String, u32)> {
-    answer
-        .start
-        .iter()
-        .map(|start| (start.view.task.id.to_string(), start.attempt))
-        .collect()
-}
-
-/// What is to be stopped, and why.
-pub(crate) fn stops(answer: &SyncAnswer) -> Vec<(String, u32, StopReason)> {
-    answer
-        .stop
-        .iter()
-        .map(|stop| (stop.id.to_string(), stop.attempt, stop.reason))
-        .collect()
 }
 
 impl Drop for Fleet {

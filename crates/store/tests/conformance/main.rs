@@ -1,0 +1,55 @@
+//! What every store must do, told once and run on each of them.
+//!
+//! A case is a function on a [`Subject`](subject::Subject): a fresh store that can crash and start again on the same
+//! data. [`for_every_store!`] makes a test of each case for each store; a further store is one more line in it, and
+//! its subject.
+//!
+//! Beside the common cases stand those of one store alone: what servers that share rows do to each other
+//! ([`sharing`], [`faults`]), and what the file of the embedded store goes through ([`files`]).
+
+/// Makes a test of each case for each store.
+macro_rules! for_every_store {
+    ($($case:ident),* $(,)?) => {
+        on_store!(memory_alone, MemoryAlone, $($case),*);
+        on_store!(memory_shared, MemoryShared, $($case),*);
+        on_store!(sqlite, SqliteFile, $($case),*);
+    };
+}
+
+/// Makes a test of each case for one store.
+macro_rules! on_store {
+    ($module:ident, $subject:ident, $($case:ident),*) => {
+        mod $module {
+            use crate::subject::{$subject, Subject};
+            $(
+                #[test]
+                fn $case() {
+                    super::$case(&mut <$subject as Subject>::fresh());
+                }
+            )*
+        }
+    };
+}
+
+mod access;
+mod agents;
+mod attempts;
+mod bodies;
+mod classes;
+mod dependents;
+mod due;
+mod events;
+mod faults;
+mod files;
+mod ledger;
+mod limits;
+mod lists;
+mod outputs;
+mod queues;
+mod rows;
+mod sharing;
+mod subject;
+mod tasks;
+mod turns;
+mod wanters;
+mod write;
