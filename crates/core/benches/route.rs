@@ -352,7 +352,7 @@ impl House {
             }
         };
         let begun = Instant::now();
-        let changes = self.set.changes(false);
+        let changes = self.set.take_changes(false);
         self.set.settle();
         spent += begun.elapsed();
         self.running.clear();

@@ -124,7 +124,7 @@ impl<S: Store> Turns<S> {
     /// See [`NotTaken`].
     pub fn finish(&mut self, outcome: Outcome) -> Result<Taken, NotTaken> {
         let shared = self.store.is_shared();
-        let changes = self.set.changes(shared);
+        let changes = self.set.take_changes(shared);
         let mut taken = Taken {
             answers: outcome.answers,
             last_seq: None,

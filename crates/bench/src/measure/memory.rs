@@ -48,6 +48,6 @@ pub(super) async fn run(arguments: &Arguments, figures: &mut Figures) -> io::Res
 async fn observe(server: &Server) -> io::Result<f64> {
     let before = server.cpu()?;
     tokio::time::sleep(OBSERVED).await;
-    let used = server.cpu()? - before;
+    let used = server.cpu()?.saturating_sub(before);
     Ok(used.as_secs_f64() / OBSERVED.as_secs_f64() * 100.0)
 }

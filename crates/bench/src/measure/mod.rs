@@ -145,8 +145,9 @@ fn put_rate(figures: &mut Figures, name: &str, times: &Times, length: Duration, 
     let number = count(times.len());
     figures.put(format!("{name}.rate"), number / length.as_secs_f64(), "/s");
     let (before, after) = cpu;
-    let (server, generator) = (after.server - before.server, after.generator - before.generator);
-    let others = (after.machine - before.machine).saturating_sub(server + generator);
+    let server = after.server.saturating_sub(before.server);
+    let generator = after.generator.saturating_sub(before.generator);
+    let others = after.machine.saturating_sub(before.machine + server + generator);
     figures.put(
         format!("{name}.server_cpu_each"),
         server.as_secs_f64() * 1e6 / number,

@@ -1099,13 +1099,13 @@ impl WorkingSet {
 
     /// Everything that the turn changed and that must be stored. What is only kept in memory is left out, unless
     /// `soft` asks for it: where servers share a store, they must see it.
-    pub fn changes(&self, soft: bool) -> Changes {
+    pub fn take_changes(&mut self, soft: bool) -> Changes {
         Changes {
             tasks: self.tasks.changes().collect(),
-            bodies: self.bodies.clone(),
-            endings: self.endings.clone(),
-            notes: self.notes.clone(),
-            outputs: self.outputs.clone(),
+            bodies: std::mem::take(&mut self.bodies),
+            endings: std::mem::take(&mut self.endings),
+            notes: std::mem::take(&mut self.notes),
+            outputs: std::mem::take(&mut self.outputs),
             attempts: self
                 .attempts
                 .changes()
@@ -1131,8 +1131,8 @@ impl WorkingSet {
                 .changes()
                 .filter_map(|change| change.now.map(|key| (change.key, *key)))
                 .collect(),
-            tokens: self.tokens.clone(),
-            events: self.events.clone(),
+            tokens: std::mem::take(&mut self.tokens),
+            events: std::mem::take(&mut self.events),
             forget_before: self.forget_before,
         }
     }

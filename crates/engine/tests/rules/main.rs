@@ -15,7 +15,6 @@ mod events;
 mod external_jobs;
 mod harness;
 mod late;
-mod learned;
 mod limits;
 mod locks;
 mod periods;

@@ -131,43 +131,35 @@ fn insert_task(db: &Connection, task: &Task) -> Result<()> {
     Ok(())
 }
 
+/// The columns of a task that no index stands on.
+macro_rules! quiet_columns {
+    () => {
+        "held = ?2, estimated_tokens = ?3, not_before = ?4, max_retries = ?5, retry_count = ?6, attempt = ?7, \
+         unmet = ?8, failed_dependencies = ?9, dependents = ?10, claimed_at = ?11, lease_expires_at = ?12, \
+         deadline = ?13, last_attempt = ?14, failed_on = ?15, progress = ?16, notes = ?17, has_result = ?18, \
+         refusal_told = ?19, used = ?20, ready_since = ?21, updated_at = ?22, fanout = ?23"
+    };
+}
+
 /// Updates what may change. Columns that indexes stand on are written only when they did: each costs an index entry.
 fn update_task(db: &Connection, before: &Task, now: &Task) -> Result<()> {
+    const QUIET: &str = concat!("UPDATE task SET ", quiet_columns!(), " WHERE key = ?1");
+    const MOVED: &str = concat!(
+        "UPDATE task SET ",
+        quiet_columns!(),
+        ", status = ?24, gate = ?25, delayed_until = ?26, wakes_at = ?27, claimed_by = ?28 WHERE key = ?1"
+    );
     if before.class.id != now.class.id || before.priority != now.priority {
+        let (class, priority) = (now.class.id.0, now.priority.rank());
         db.prepare_cached("UPDATE task SET class = ?2, priority = ?3 WHERE key = ?1")?
-            .execute(params![now.key.0, now.class.id.0, now.priority.rank()])?;
+            .execute(params![now.key.0, class, priority])?;
     }
-    let indexed = |task: &Task| {
-        (
-            task.status,
-            task.gate.clone(),
-            task.delayed_until,
-            task.wakes_at(),
-            task.claimed_by.clone(),
-        )
-    };
-    if indexed(before) != indexed(now) {
-        db.prepare_cached(
-            "UPDATE task SET status = ?2, gate = ?3, delayed_until = ?4, wakes_at = ?5, claimed_by = ?6 \
-             WHERE key = ?1",
-        )?
-        .execute(params![
-            now.key.0,
-            now.status.code(),
-            gate(now.gate.as_ref()),
-            micros(now.delayed_until),
-            micros(now.wakes_at()),
-            now.claimed_by.as_ref().map(adjutant_core::name::AgentId::as_str),
-        ])?;
-    }
-    db.prepare_cached(
-        "UPDATE task SET held = ?2, estimated_tokens = ?3, not_before = ?4, max_retries = ?5, retry_count = ?6, \
-         attempt = ?7, unmet = ?8, failed_dependencies = ?9, dependents = ?10, claimed_at = ?11, \
-         lease_expires_at = ?12, deadline = ?13, last_attempt = ?14, failed_on = ?15, progress = ?16, notes = ?17, \
-         has_result = ?18, refusal_told = ?19, used = ?20, ready_since = ?21, updated_at = ?22, fanout = ?23 \
-         WHERE key = ?1",
-    )?
-    .execute(params![
+    let moved = before.status != now.status
+        || before.gate != now.gate
+        || before.delayed_until != now.delayed_until
+        || before.wakes_at() != now.wakes_at()
+        || before.claimed_by != now.claimed_by;
+    let quiet = params![
         now.key.0,
         now.held,
         int(now.estimated_tokens),
@@ -191,7 +183,20 @@ fn update_task(db: &Connection, before: &Task, now: &Task) -> Result<()> {
         now.ready_since.as_micros(),
         now.updated_at.as_micros(),
         fanout(now.fanout),
-    ])?;
+    ];
+    if !moved {
+        db.prepare_cached(QUIET)?.execute(quiet)?;
+        return Ok(());
+    }
+    let indexed = params![
+        now.status.code(),
+        gate(now.gate.as_ref()),
+        micros(now.delayed_until),
+        micros(now.wakes_at()),
+        now.claimed_by.as_ref().map(adjutant_core::name::AgentId::as_str),
+    ];
+    db.prepare_cached(MOVED)?
+        .execute([quiet, indexed].concat().as_slice())?;
     Ok(())
 }
 

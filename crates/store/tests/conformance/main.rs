@@ -5,7 +5,7 @@
 //! its subject.
 //!
 //! Beside the common cases stand those of one store alone: what servers that share rows do to each other
-//! ([`sharing`], [`faults`]), and what the file of the embedded store goes through ([`files`]).
+//! ([`sharing`], [`skipping`], [`faults`]), and what the file of the embedded store goes through ([`files`]).
 
 /// Makes a test of each case for each store.
 macro_rules! for_every_store {
@@ -48,6 +48,7 @@ mod outputs;
 mod queues;
 mod rows;
 mod sharing;
+mod skipping;
 mod subject;
 mod tasks;
 mod turns;

@@ -256,7 +256,7 @@ pub(crate) fn full_agent(id: &str) -> Agent {
 pub(crate) fn scopes() -> [Scope; 8] {
     [
         Scope::Agent("agent-1".into()),
-        Scope::Agent("a:b:*".replace('*', "c").as_str().into()),
+        Scope::Agent("a:b._-C".into()),
         Scope::Repo("owner/name".into()),
         Scope::Repo(NAME.into()),
         Scope::Project(NAME.into()),

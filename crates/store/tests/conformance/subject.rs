@@ -58,10 +58,7 @@ impl dyn Subject + '_ {
     }
 
     /// Checks what must hold now, and again after a crash.
-    pub(crate) fn now_and_after_a_crash(&mut self, check: impl Fn(&mut dyn Subject))
-    where
-        Self: Sized,
-    {
+    pub(crate) fn now_and_after_a_crash(&mut self, check: impl Fn(&mut dyn Subject)) {
         check(self);
         self.reopen();
         check(self);
@@ -183,7 +180,8 @@ impl Subject for SqliteFile {
         let (directory, path) = Self::place();
         for suffix in ["", "-wal"] {
             let name = format!("{}{suffix}", Self::NAME);
-            fs::copy(self.directory.path().join(&name), directory.path().join(&name)).expect("a file is kept");
+            fs::copy(self.directory.path().join(&name), directory.path().join(&name))
+                .expect("a file is kept");
         }
         self.store = Sqlite::open(path).expect("the file is opened again");
         self.directory = directory;
