@@ -144,8 +144,16 @@ mod tests {
 
     #[test]
     fn cents_keep_seven_decimals_both_ways() {
-        for text in ["0", "1", "1.5", "0.0000001", "123456789.1234567"] {
+        let cases = [
+            ("0", 0),
+            ("1", 10_000_000),
+            ("1.5", 15_000_000),
+            ("1e-7", 1),
+            ("123456789.1234567", 1_234_567_891_234_567),
+        ];
+        for (text, nanos) in cases {
             let money: Money = serde_json::from_str(text).unwrap();
+            assert_eq!(money, Money::from_nanos(nanos), "{text}");
             assert_eq!(serde_json::to_string(&money).unwrap(), text);
         }
         assert!(serde_json::from_str::<Money>("-1").is_err());

@@ -323,7 +323,7 @@ fn ended(task: Arc<Task>) -> TaskView {
 fn needs_details(view: &TaskView) -> bool {
     let task = &view.task;
     let has_ended = task.has_result || task.retry_count > 0 || task.status.is_terminal();
-    let may_block = task.dependents > 0 && task.status != Status::Completed;
+    let may_block = task.dependents > 0 && (task.status != Status::Completed || task.fanout.is_some());
     view.body.is_none() || task.notes > 0 || may_block || (has_ended && view.ending.is_none())
 }
 

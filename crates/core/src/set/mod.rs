@@ -853,7 +853,11 @@ impl WorkingSet {
 
     /// How the last attempt of a task went that ended in this turn.
     pub(crate) fn ending(&self, key: TaskKey) -> Option<Ending> {
-        self.endings.iter().rev().find(|ending| ending.task == key).cloned()
+        self.endings
+            .iter()
+            .rev()
+            .find(|ending| ending.task == key)
+            .cloned()
     }
 
     /// Bodies of tasks that were made in this turn.

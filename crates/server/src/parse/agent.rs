@@ -150,13 +150,17 @@ mod tests {
     #[test]
     fn waits_are_never_negative() {
         for (text, micros) in [
-            ("{}", 0),
-            (r#"{"wait": 0.5}"#, 500_000),
-            (r#"{"wait": 1e300}"#, 86_400_000_000),
+            (r#"{"running": []}"#, 0),
+            (r#"{"running": [], "wait": 0.5}"#, 500_000),
+            (r#"{"running": [], "wait": 1e300}"#, 86_400_000_000),
         ] {
             assert_eq!(roll_call(text).unwrap().wait.as_micros(), micros, "{text}");
         }
-        for text in [r#"{"wait": -1}"#, r#"{"wait": -0.001}"#, r#"{"wait": "x"}"#] {
+        for text in [
+            r#"{"running": [], "wait": -1}"#,
+            r#"{"running": [], "wait": -0.001}"#,
+            r#"{"running": [], "wait": "x"}"#,
+        ] {
             assert!(
                 roll_call(text).unwrap_err().message.starts_with("wait: "),
                 "{text}"
@@ -167,7 +171,11 @@ mod tests {
 
     #[test]
     fn a_roll_call_always_has_a_list_and_a_heartbeat_never() {
-        assert_eq!(roll_call("{}").unwrap().running, Some(vec![]));
+        assert_eq!(roll_call(r#"{"running": []}"#).unwrap().running, Some(vec![]));
+        // What is taken and not listed is lost: a list that was forgotten must not be taken for an empty one.
+        for text in ["{}", r#"{"running": null}"#] {
+            assert!(roll_call(text).unwrap_err().message.contains("running"), "{text}");
+        }
         assert_eq!(
             heartbeat("a".into(), wire::Heartbeat::default()).unwrap().running,
             None
@@ -182,13 +190,13 @@ mod tests {
                 "running[1].id",
             ),
             (r#"{"running": [{"id": "t"}]}"#, "running[0]"),
-            (r#"{"done": [{"success": true}]}"#, "done[0].id"),
-            (r#"{"done": [{"id": "t"}]}"#, "done[0]"),
+            (r#"{"running": [], "done": [{"success": true}]}"#, "done[0].id"),
+            (r#"{"running": [], "done": [{"id": "t"}]}"#, "done[0]"),
         ] {
             let refused = roll_call(text).unwrap_err();
             assert!(refused.message.starts_with(field), "{text}: {}", refused.message);
         }
-        let done = roll_call(r#"{"done": [{"id": "t", "success": true, "attempt": 1}]}"#)
+        let done = roll_call(r#"{"running": [], "done": [{"id": "t", "success": true, "attempt": 1}]}"#)
             .unwrap()
             .done;
         assert_eq!(done[0].agent, Some("a".into()));

@@ -64,7 +64,7 @@ async fn a_waiting_agent_gets_its_task_with_a_token_for_it_alone() {
         let worker = worker.clone();
         async move {
             worker
-                .post("/api/agents/w/sync", json!({"wait": 10}))
+                .post("/api/agents/w/sync", json!({"running": [], "wait": 10}))
                 .await
                 .good()
         }
@@ -130,7 +130,7 @@ async fn what_is_done_rides_along_with_a_roll_call() {
         .await
         .good();
     assert_eq!(first["start"][0]["task"]["id"], "one");
-    let done = json!({"done": [{"id": "one", "attempt": 1, "success": true, "output": "o"}]});
+    let done = json!({"running": [], "done": [{"id": "one", "attempt": 1, "success": true, "output": "o"}]});
     let second = worker.post("/api/agents/w/sync", done).await.good();
     assert_eq!(
         (

@@ -217,7 +217,7 @@ impl Store for Memory {
                 return Err(StoreError::Full("as a test asked for".into()).into());
             }
             Some(Fault::LostBefore) => None,
-            None | Some(Fault::LostAfter) => Some(shared.world.apply(changes)),
+            None | Some(Fault::LostAfter) => Some(shared.world.apply(changes, self.alone)),
         };
         shared.release(self.server);
         match (seq, fault) {

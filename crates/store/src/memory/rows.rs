@@ -171,7 +171,7 @@ impl World {
     }
 
     /// Writes the changes of a turn; gives the number of the last event.
-    pub(super) fn apply(&mut self, changes: &Changes) -> u64 {
+    pub(super) fn apply(&mut self, changes: &Changes, alone: bool) -> u64 {
         for change in &changes.tasks {
             if let Some(task) = &change.now {
                 self.ids.insert(task.id.clone(), task.key);
@@ -194,7 +194,19 @@ impl World {
             output.drain(..excess);
         }
         for change in &changes.attempts {
-            put(&mut self.attempts, change.key, change.now.clone());
+            // Where one server owns the store, what is not stored on a disk does not stay here either.
+            let stored = change.now.as_ref().map(|attempt| {
+                if alone {
+                    Arc::new(Attempt {
+                        delivered_at: None,
+                        stop_told: false,
+                        ..(**attempt).clone()
+                    })
+                } else {
+                    Arc::clone(attempt)
+                }
+            });
+            put(&mut self.attempts, change.key, stored);
         }
         for change in &changes.accounts {
             put(&mut self.accounts, change.key, change.now.clone());

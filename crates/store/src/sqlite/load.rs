@@ -23,7 +23,7 @@ pub(super) fn load(db: &Connection, classes: &mut Classes, wanted: &Wanted) -> R
         rows.classes.push(classes.of(db, demand)?);
     }
     for id in &wanted.classes {
-        rows.classes.push(classes.get(db, *id)?);
+        rows.classes.extend(classes.find(db, *id)?);
     }
     let mut seen = BTreeSet::new();
     if !wanted.task_ids.is_empty() {
@@ -245,7 +245,8 @@ pub(super) fn intern(db: &Connection, demand: &str) -> Result<i64> {
         .query_row([demand], |row| row.get(0))
 }
 
-pub(super) fn class_by_id(db: &Connection, id: i64) -> Result<Arc<adjutant_core::task::Class>> {
+pub(super) fn class_by_id(db: &Connection, id: i64) -> Result<Option<Arc<adjutant_core::task::Class>>> {
     db.prepare_cached("SELECT id, demand FROM class WHERE id = ?1")?
         .query_row([id], codec::read_class)
+        .optional()
 }

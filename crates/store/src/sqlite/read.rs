@@ -29,12 +29,20 @@ impl Classes {
         self.by_id.insert(class.id, Arc::clone(class));
     }
 
+    /// The class that a task names: it exists.
     pub(super) fn get(&mut self, db: &Connection, id: ClassId) -> Result<Arc<Class>> {
+        self.find(db, id)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+    }
+
+    /// The class with this number, if there is one.
+    pub(super) fn find(&mut self, db: &Connection, id: ClassId) -> Result<Option<Arc<Class>>> {
         if let Some(class) = self.by_id.get(&id) {
-            return Ok(Arc::clone(class));
+            return Ok(Some(Arc::clone(class)));
         }
         let class = load::class_by_id(db, id.0)?;
-        self.add(&class);
+        if let Some(class) = &class {
+            self.add(class);
+        }
         Ok(class)
     }
 
@@ -219,7 +227,7 @@ fn details(db: &Connection, task: &Task) -> Result<Details> {
             })?
             .collect::<Result<_>>()?;
     }
-    if task.dependents > 0 && task.status != Status::Completed {
+    if task.dependents > 0 && (task.status != Status::Completed || task.fanout.is_some()) {
         let (met, blocked) = (codec::dependency(DependencyState::Met), Status::Blocked.code());
         details.blockers = db
             .prepare_cached(
@@ -306,7 +314,7 @@ fn page(db: &Connection, classes: &mut Classes, filter: &TaskFilter) -> Result<P
     } else {
         " ORDER BY key DESC"
     });
-    let _ = write!(sql, " LIMIT {}", filter.limit.saturating_add(1));
+    let _ = write!(sql, " LIMIT {}", int(filter.limit as u64).saturating_add(1));
     let mut tasks = db
         .prepare_cached(&sql)?
         .query_map(params_from_iter(values), |row| {

@@ -93,8 +93,8 @@ fn idempotency_keys_of_different_tokens_do_not_mix(store: &mut dyn Subject) {
         .replay(other.0.clone(), other.1.clone())
         .commit(store);
     store.now_and_after_a_crash(|store| {
-        assert_eq!(replays(store, [own.0.clone()]), [own.clone()]);
-        assert_eq!(replays(store, [other.0.clone()]), [other.clone()]);
+        assert_eq!(replays(store, [own.0.clone()]), std::slice::from_ref(&own));
+        assert_eq!(replays(store, [other.0.clone()]), std::slice::from_ref(&other));
         let absent = [
             replay_key("c", "key"),
             replay_key("a", "Key"),

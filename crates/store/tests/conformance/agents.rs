@@ -7,7 +7,7 @@ use adjutant_core::attempt::{Attempt, AttemptState, Outcome};
 
 use crate::rows::{agent, at, attempt, attempt_key, full_agent, key};
 use crate::subject::Subject;
-use crate::write::write;
+use crate::write::{Write, write};
 
 for_every_store![
     every_field_of_an_agent_survives,
@@ -75,7 +75,7 @@ fn a_changed_agent_keeps_what_was_changed(store: &mut dyn Subject) {
     ];
     for variant in &variants {
         write().agent(Some(&full), variant).commit(store);
-        assert_eq!(all(store), [variant.clone()]);
+        assert_eq!(all(store), std::slice::from_ref(variant));
         write().agent(Some(variant), &full).commit(store);
     }
     write().agent(Some(&full), &bare).commit(store);
@@ -135,7 +135,7 @@ fn the_attempts_that_occupy_an_agent_come_with_it(store: &mut dyn Subject) {
     second.attempts = vec![elsewhere.key];
     [&offered, &taken, &stopping, &claimed, &ended, &elsewhere]
         .into_iter()
-        .fold(write(), crate::write::Write::attempt)
+        .fold(write(), Write::attempt)
         .agent(None, &first)
         .agent(None, &second)
         .commit(store);

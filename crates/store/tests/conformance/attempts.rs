@@ -7,7 +7,7 @@ use adjutant_core::time::Span;
 
 use crate::rows::{at, attempt, attempt_key, full_attempt, key, task, usage};
 use crate::subject::Subject;
-use crate::write::write;
+use crate::write::{Write, write};
 
 for_every_store![
     every_field_of_an_attempt_survives,
@@ -99,10 +99,7 @@ fn every_state_product_and_reason_survives(store: &mut dyn Subject) {
             }
         }
     }
-    attempts
-        .iter()
-        .fold(write(), |write, row| write.attempt(row))
-        .commit(store);
+    attempts.iter().fold(write(), Write::attempt).commit(store);
     survive(store, &attempts);
 }
 
@@ -190,7 +187,7 @@ fn a_census_brings_open_attempts_and_their_tasks(store: &mut dyn Subject) {
     let tasks = [first, second, third, task(4, &class)];
     attempts
         .iter()
-        .fold(write().tasks(&tasks), |write, row| write.attempt(row))
+        .fold(write().tasks(&tasks), Write::attempt)
         .commit(store);
     store.now_and_after_a_crash(|store| {
         let census = store.census();

@@ -96,8 +96,8 @@ fn note(text: &str, at: Timestamp) -> Note {
 
 fn notes_are_kept_in_the_order_of_their_arrival(store: &mut dyn Subject) {
     let class = store.class(&[]);
-    let (mut noted, other) = (task(1, &class), task(2, &class));
-    write().task(&noted).task(&other).commit(store);
+    let (mut before, other) = (task(1, &class), task(2, &class));
+    write().task(&before).task(&other).commit(store);
     let notes = [
         note("first", at(9)),
         note("second, at an earlier time", at(1)),
@@ -108,25 +108,25 @@ fn notes_are_kept_in_the_order_of_their_arrival(store: &mut dyn Subject) {
     // Several in one turn, with one of another task between them, and the rest in turns of their own.
     let mut other_noted = other.clone();
     other_noted.notes = 1;
-    let mut now = noted.clone();
+    let mut now = before.clone();
     now.notes = 2;
     write()
-        .changed_task(&noted, &now)
+        .changed_task(&before, &now)
         .changed_task(&other, &other_noted)
-        .note(noted.key, notes[0].clone())
+        .note(before.key, notes[0].clone())
         .note(other.key, note("elsewhere", at(3)))
-        .note(noted.key, notes[1].clone())
+        .note(before.key, notes[1].clone())
         .commit(store);
     for note in &notes[2..] {
-        noted = now.clone();
+        before = now.clone();
         now.notes += 1;
         write()
-            .changed_task(&noted, &now)
-            .note(noted.key, note.clone())
+            .changed_task(&before, &now)
+            .note(before.key, note.clone())
             .commit(store);
     }
     store.now_and_after_a_crash(|store| {
-        assert_eq!(store.read(&noted.id).expect("it is read").details.notes, notes);
+        assert_eq!(store.read(&before.id).expect("it is read").details.notes, notes);
         let elsewhere = store.read(&other.id).expect("it is read").details.notes;
         assert_eq!(elsewhere, [note("elsewhere", at(3))]);
     });

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use adjutant_core::set::rows::Wanted;
 use adjutant_core::task::{Class, ClassId, Demand};
 
 use crate::rows::{NAME, task};
@@ -82,8 +83,10 @@ fn a_class_is_found_by_its_number(store: &mut dyn Subject) {
 
 fn a_class_that_does_not_exist_is_not_given(store: &mut dyn Subject) {
     let known = store.class(&["rust"]);
-    let mut wanted = adjutant_core::set::rows::Wanted::default();
-    wanted.classes = [known.id, ClassId(known.id.0 + 1)].into();
+    let wanted = Wanted {
+        classes: [known.id, ClassId(known.id.0 + 1)].into(),
+        ..Wanted::default()
+    };
     let rows = store
         .store()
         .load(&wanted)

@@ -23,7 +23,7 @@ fn output(store: &mut dyn Subject, task: TaskKey) -> String {
 /// The newest text that fits, on a boundary of characters.
 fn newest(text: &str) -> &str {
     let excess = text.len().saturating_sub(MAX_OUTPUT_BYTES);
-    let start = (excess..)
+    let start = (excess..=text.len())
         .find(|index| text.is_char_boundary(*index))
         .expect("the end is one");
     &text[start..]

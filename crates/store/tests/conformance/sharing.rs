@@ -44,7 +44,7 @@ pub(crate) fn three() -> [Memory; 3] {
 
 pub(crate) fn class(server: &mut Memory) -> Arc<Class> {
     let rows = load(server, |wanted| {
-        wanted.demands = vec![adjutant_core::task::Demand::default()]
+        wanted.demands = vec![adjutant_core::task::Demand::default()];
     });
     server.abandon();
     Arc::clone(&rows.classes[0])

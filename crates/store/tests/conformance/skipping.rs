@@ -12,7 +12,7 @@ use adjutant_store::memory::Memory;
 
 use crate::rows::{agent, at, attempt, attempt_key, full_agent, key, task};
 use crate::sharing::{class, is_busy, load, three, wanted};
-use crate::write::write;
+use crate::write::{Write, write};
 
 fn queue(class: &Class) -> Queue {
     Queue {
@@ -241,7 +241,7 @@ fn silent_agents_and_attempts_that_linger_are_told_with_what_is_due() {
         lingers(5, AttemptState::Taken, true, None),
     ]
     .iter()
-    .fold(write(), |write, attempt| write.attempt(attempt))
+    .fold(write(), Write::attempt)
     .agent(None, &seen("silent", 1))
     .agent(None, &seen("heard", 3))
     .agent(None, &gone)
