@@ -216,12 +216,15 @@ fn bodies(db: &Connection, changes: &Changes) -> Result<()> {
         ])?;
     }
     for ending in &changes.endings {
-        db.prepare_cached("INSERT OR REPLACE INTO ending (task, result, fail_reason) VALUES (?1, ?2, ?3)")?
-            .execute(params![
-                ending.task.0,
-                ending.result.as_ref().map(json),
-                ending.fail_reason
-            ])?;
+        db.prepare_cached(
+            "INSERT INTO ending (task, result, fail_reason) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (task) DO UPDATE SET result = excluded.result, fail_reason = excluded.fail_reason",
+        )?
+        .execute(params![
+            ending.task.0,
+            ending.result.as_ref().map(json),
+            ending.fail_reason
+        ])?;
     }
     for (key, note) in &changes.notes {
         db.prepare_cached(
@@ -390,8 +393,12 @@ fn scopes(db: &Connection, changes: &Changes) -> Result<()> {
             continue;
         };
         db.prepare_cached(
-            "INSERT OR REPLACE INTO counter (scope, resets, tallies, held_tokens, held_cost, held_pull_requests, \
-             held_issues, active, cooldown_until) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO counter (scope, resets, tallies, held_tokens, held_cost, held_pull_requests, held_issues, \
+             active, cooldown_until) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+             ON CONFLICT (scope) DO UPDATE SET resets = excluded.resets, tallies = excluded.tallies, \
+             held_tokens = excluded.held_tokens, held_cost = excluded.held_cost, \
+             held_pull_requests = excluded.held_pull_requests, held_issues = excluded.held_issues, \
+             active = excluded.active, cooldown_until = excluded.cooldown_until",
         )?
         .execute(params![
             now.scope.to_string(),
