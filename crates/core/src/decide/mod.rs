@@ -242,8 +242,10 @@ impl Turn<'_> {
 
     /// Dispatches, then works out the answers.
     fn finish(mut self) -> Need<Outcome> {
-        let pass = !self.set.is_complete() && !self.is_pass && !self.set.opened.is_empty();
+        let mut pass = !self.set.is_complete() && !self.is_pass && !self.set.opened.is_empty();
         self.dispatch()?;
+        // Where servers share a store the set does not live on: what this turn did not get to is for the pass.
+        pass |= !self.set.is_complete() && self.set.unfinished_next.as_ref().is_some_and(|left| !left.is_empty());
         let mut answers = Vec::with_capacity(self.replies.len());
         let replies = std::mem::take(&mut self.replies);
         for (ticket, reply) in replies {
