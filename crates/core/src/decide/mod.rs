@@ -10,10 +10,15 @@
 //! | file | decides |
 //! |---|---|
 //! | `submit` | what is accepted, and what depends on what |
-//! | `custody` | claim, completion, failure, release, loss: the life of an attempt |
+//! | `custody` | start, end, failure, release, loss: the life of an attempt |
+//! | `claim` | who may take a task by its id |
+//! | `completion` | how an attempt went, in time or late |
+//! | `conduct` | what ends say of agents: quarantine, pauses, cooldowns |
 //! | `account` | booking of usage, holds, settlement, crossings of limits |
+//! | `usage`, `external` | reports of usage, of our attempts and of jobs dispatched elsewhere |
 //! | `operate` | cancel, retry, hold, changes of a task, fan-out to dependents |
-//! | `roll_call` | agents: register, sync, drain, leave |
+//! | `registration` | agents come, change, drain and leave |
+//! | `roll_call` | sync: what runs, what starts, what stops |
 //! | `dispatch` | who gets what |
 //! | `allowance` | what is set for a scope, checks, resets |
 //! | `clock` | what the passing of time alone brings |
@@ -21,12 +26,18 @@
 
 mod account;
 mod allowance;
+mod claim;
 mod clock;
+mod completion;
+mod conduct;
 mod custody;
 mod dispatch;
+mod external;
 mod operate;
+mod registration;
 mod roll_call;
 mod submit;
+mod usage;
 mod waiting;
 
 use std::collections::BTreeSet;
@@ -245,7 +256,12 @@ impl Turn<'_> {
         let mut pass = !self.set.is_complete() && !self.is_pass && !self.set.opened.is_empty();
         self.dispatch()?;
         // Where servers share a store the set does not live on: what this turn did not get to is for the pass.
-        pass |= !self.set.is_complete() && self.set.unfinished_next.as_ref().is_some_and(|left| !left.is_empty());
+        pass |= !self.set.is_complete()
+            && self
+                .set
+                .unfinished_next
+                .as_ref()
+                .is_some_and(|left| !left.is_empty());
         let mut answers = Vec::with_capacity(self.replies.len());
         let replies = std::mem::take(&mut self.replies);
         for (ticket, reply) in replies {

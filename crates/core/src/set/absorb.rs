@@ -1,0 +1,205 @@
+//! Taking in: rows as a store gives them.
+
+use std::sync::Arc;
+
+use super::rows::{Rows, Wanted};
+use super::{Halt, LAST_KEY, WorkingSet};
+use crate::agent::Agent;
+use crate::limit::Scope;
+use crate::time::{Span, Timestamp};
+
+impl WorkingSet {
+    /// Takes in rows as they are stored, with what was asked for: what was not found does not exist.
+    pub fn absorb(&mut self, wanted: &Wanted, rows: Rows) {
+        if let Some(newest) = rows.newest {
+            self.newest = self.newest.max(newest);
+        }
+        self.skipped |= rows.skipped;
+        for class in rows.classes {
+            self.class_ids.insert(class.demand.clone(), class.id);
+            self.classes.insert(class.id, class);
+        }
+        for agent in rows.agents {
+            self.stale_agents.insert(agent.id.clone());
+            self.agents.absorb(agent.id.clone(), Some(agent));
+        }
+        for attempt in rows.attempts {
+            if let Some(until) = attempt.lingers_until
+                && (attempt.is_live() || attempt.occupies)
+            {
+                self.lingering.insert((until, attempt.key));
+            }
+            self.attempts.absorb(attempt.key, Some(attempt));
+        }
+        for account in rows.accounts {
+            self.accounts.absorb(account.attempt, Some(account));
+        }
+        for (scope, policy) in rows.policies {
+            self.note_scope(&scope);
+            self.policies.absorb(scope, Some(policy));
+        }
+        for counter in rows.counters {
+            self.note_scope(&counter.scope);
+            if counter.cooldown_until > self.last_now {
+                self.cooldowns
+                    .insert((counter.cooldown_until, counter.scope.clone()));
+            }
+            self.counters.absorb(counter.scope.clone(), Some(counter));
+        }
+        for scope in rows.known_scopes {
+            self.policies.absorb(scope.clone(), None);
+            self.counters.absorb(scope, None);
+        }
+        for (lock, holder) in rows.locks {
+            self.locks.absorb(lock, Some(Arc::new(holder)));
+        }
+        for task in rows.tasks {
+            if self.ids.insert(task.id.clone(), Some(task.key)).is_none() {
+                self.recent_ids.push(task.id.clone());
+            }
+            self.tasks.absorb(task.key, Some(task));
+        }
+        for (key, replay) in rows.idempotency {
+            self.idempotency.absorb(key, Some(Arc::new(replay)));
+        }
+        for (id, job) in rows.jobs {
+            self.jobs.absorb(id, Some(Arc::new(job)));
+        }
+        for (queue, len) in rows.queues {
+            if queue.gate.is_some() {
+                self.open_gated.insert(queue.clone());
+            }
+            self.queues.absorb_queue(queue, len);
+        }
+        for (lock, len) in rows.wants {
+            self.queues.absorb_wants(lock, len);
+        }
+        for (queue, orders, complete) in rows.windows {
+            self.queues.absorb_window(queue, &orders, complete);
+        }
+        for (lock, orders, complete) in rows.wanters {
+            self.queues.absorb_wanters(lock, &orders, complete);
+        }
+        for page in rows.dependents {
+            let list = self.edge_lists.entry(page.of).or_default();
+            list.upto = if page.more {
+                page.list.last().map(|(key, _)| *key)
+            } else {
+                Some(LAST_KEY)
+            };
+            for (dependent, state) in page.list {
+                list.dependents.insert(dependent);
+                self.edges.absorb((page.of, dependent), Some(Arc::new(state)));
+            }
+        }
+        if let (Some(until), Some(due)) = (wanted.due, rows.due) {
+            self.due = Some((until, due));
+        }
+        for onlooker in rows.onlookers {
+            self.onlookers.insert(onlooker.agent.id.clone(), onlooker);
+        }
+        self.note_absent(wanted);
+    }
+
+    /// What was asked for and not found is known not to exist.
+    fn note_absent(&mut self, wanted: &Wanted) {
+        for id in &wanted.task_ids {
+            if !self.ids.contains_key(id) {
+                self.ids.insert(id.clone(), None);
+                self.recent_ids.push(id.clone());
+            }
+        }
+        for key in &wanted.tasks {
+            self.tasks.absorb(*key, None);
+        }
+        for key in &wanted.attempts {
+            self.attempts.absorb(*key, None);
+        }
+        for key in &wanted.accounts {
+            self.accounts.absorb(*key, None);
+        }
+        for id in &wanted.agents {
+            self.agents.absorb(id.clone(), None);
+        }
+        for scope in &wanted.scopes {
+            self.policies.absorb(scope.clone(), None);
+            self.counters.absorb(scope.clone(), None);
+        }
+        for lock in &wanted.locks {
+            self.locks.absorb(lock.clone(), None);
+        }
+        for key in &wanted.idempotency {
+            self.idempotency.absorb(key.clone(), None);
+        }
+        for id in &wanted.jobs {
+            self.jobs.absorb(id.clone(), None);
+        }
+        self.everyone |= wanted.everyone;
+        self.roomy |= wanted.roomy;
+        self.all_queues |= wanted.queues;
+    }
+
+    pub(super) fn note_scope(&mut self, scope: &Scope) {
+        match scope {
+            Scope::Agent(id) => {
+                self.stale_agents.insert(id.clone());
+            }
+            Scope::Model(model) => {
+                self.stale_models.insert(model.clone());
+            }
+            Scope::Fleet | Scope::Project(_) | Scope::Repo(_) => {}
+        }
+    }
+
+    /// Takes out what is wanted.
+    pub fn take_wanted(&mut self) -> Wanted {
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// Whether something is wanted.
+    pub fn wants_more(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
+    pub(crate) fn want(&mut self, ask: impl FnOnce(&mut Wanted)) -> Halt {
+        ask(&mut self.wanted);
+        Halt::Missing
+    }
+
+    /// Whether the last load left something out that another server has locked.
+    pub const fn skipped(&self) -> bool {
+        self.skipped
+    }
+
+    /// Begins with all that a complete set needs. Whatever time may have changed since is looked at right away.
+    pub fn begin(&mut self, rows: Rows, now: Timestamp) {
+        self.last_now = now;
+        self.watched_since = now;
+        let agents: Vec<Arc<Agent>> = rows.agents.clone();
+        self.absorb(&Wanted::default(), rows);
+        for agent in agents {
+            let mut at = now + self.settings.agent_ttl.min(Span::from_secs(30));
+            if let Some(recovers) = agent.recovers_at() {
+                at = at.min(recovers);
+            }
+            self.timers.set(&agent.id, at);
+        }
+        self.next_task_wake = Timestamp::EPOCH;
+        self.new_hour = true;
+        self.settle_census();
+    }
+
+    /// What the census brought stays, whatever the first turn needs of it.
+    fn settle_census(&mut self) {
+        self.recent_ids.clear();
+        self.tasks.settle(|_, _| true, |_, _| {});
+        self.attempts.settle(|_, _| true, |_, _| {});
+        self.accounts.settle(|_, _| true, |_, _| {});
+    }
+
+    /// Takes over who waits, from a set that is given up.
+    pub fn adopt_waiters(&mut self, mut old: Self) {
+        old.waiters.rewind(0, |_, _, _| {});
+        self.waiters = old.waiters;
+    }
+}

@@ -1,0 +1,109 @@
+//! The fleet's index, which follows the rows of agents, their limits and their counters.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::{Halt, Need, WorkingSet};
+use crate::agent::Agent;
+use crate::counter::Counter;
+use crate::limit::{Ask, Policy, Scope};
+use crate::name::{AgentId, ModelName};
+use crate::router::indexed::Fleet;
+use crate::router::{Candidate, Load, Profile};
+use crate::time::Timestamp;
+
+impl WorkingSet {
+    /// The fleet, brought up to date.
+    pub(crate) fn fleet(&mut self, now: Timestamp) -> Need<&mut Fleet> {
+        while let Some(model) = self.stale_models.pop_first() {
+            let scope = Scope::Model(model.clone());
+            let (policy, counter) = (self.policy(&scope), self.counter(&scope));
+            let (Ok(policy), Ok(counter)) = (policy, counter) else {
+                self.stale_models.insert(model);
+                return Err(Halt::Missing);
+            };
+            let closed = policy.permits(&scope, &counter, Ask::default(), now).is_err();
+            self.fleet.set_closed(&model, closed);
+        }
+        while let Some(id) = self.stale_agents.pop_first() {
+            match self.candidate(&id, now) {
+                Ok(Some(candidate)) => self.fleet.put(candidate),
+                Ok(None) => self.fleet.remove(&id),
+                Err(halt) => {
+                    self.stale_agents.insert(id);
+                    return Err(halt);
+                }
+            }
+        }
+        Ok(&mut self.fleet)
+    }
+
+    /// The fleet for answers only: where servers share a store, with agents that are not locked.
+    pub(crate) fn audience(&mut self, now: Timestamp) -> Need<&Fleet> {
+        if self.complete {
+            return self.fleet(now).map(|fleet| &*fleet);
+        }
+        self.need_everyone()?;
+        if self.audience.is_empty() {
+            for onlooker in self.onlookers.values() {
+                let scope = Scope::Agent(onlooker.agent.id.clone());
+                let policy = onlooker
+                    .policy
+                    .as_ref()
+                    .unwrap_or(&self.settings.default_allowance);
+                let empty = Counter::new(scope);
+                let counter = onlooker.counter.as_deref().unwrap_or(&empty);
+                self.audience
+                    .put(candidate(&onlooker.agent, policy, counter, now));
+            }
+        }
+        Ok(&self.audience)
+    }
+
+    fn candidate(&mut self, id: &AgentId, now: Timestamp) -> Need<Option<Candidate>> {
+        let Some(Some(agent)) = self.agents.get(id) else {
+            return Ok(None);
+        };
+        let agent = Arc::clone(agent);
+        let scope = Scope::Agent(id.clone());
+        let (policy, counter) = (self.policy(&scope)?, self.counter(&scope)?);
+        Ok(Some(candidate(&agent, &policy, &counter, now)))
+    }
+
+    /// Looks again at everything whose limits may have been relaxed by a new period.
+    pub(crate) fn new_period(&mut self) {
+        let refused: Vec<AgentId> = self.fleet.refused().cloned().collect();
+        self.stale_agents.extend(refused);
+        let models: HashSet<ModelName> = self
+            .policies
+            .rows()
+            .filter_map(|(scope, _)| match scope {
+                Scope::Model(model) => Some(model.clone()),
+                _ => None,
+            })
+            .collect();
+        self.stale_models.extend(models);
+    }
+}
+
+fn candidate(agent: &Agent, policy: &Policy, counter: &Counter, now: Timestamp) -> Candidate {
+    let paused: Vec<ModelName> = agent.paused_models.keys().cloned().collect();
+    Candidate {
+        profile: Profile::new(
+            &agent.capabilities,
+            &agent.models,
+            &policy.model_allowlist,
+            &paused,
+        ),
+        load: Load {
+            current: agent.load(),
+            max: agent.max_load,
+        },
+        online: !agent.offline,
+        has_room: agent.has_room() && !agent.mute,
+        permitted: policy
+            .permits(&counter.scope, counter, Ask::default(), now)
+            .is_ok(),
+        id: agent.id.clone(),
+    }
+}

@@ -1,0 +1,303 @@
+//! The turn as a whole: marks, taking back, gathering changes, and what stays in memory after it.
+
+use super::rows::Changes;
+use super::{Mark, WorkingSet, table};
+use crate::agent::Agent;
+use crate::attempt::Attempt;
+use crate::limit::Scope;
+use crate::task::Task;
+use crate::time::{Span, Timestamp};
+
+impl WorkingSet {
+    /// A point to return to.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            tasks: self.tasks.mark(),
+            attempts: self.attempts.mark(),
+            accounts: self.accounts.mark(),
+            agents: self.agents.mark(),
+            policies: self.policies.mark(),
+            counters: self.counters.mark(),
+            locks: self.locks.mark(),
+            edges: self.edges.mark(),
+            idempotency: self.idempotency.mark(),
+            jobs: self.jobs.mark(),
+            waiters: self.waiters.mark(),
+            notes: self.notes.len(),
+            bodies: self.bodies.len(),
+            endings: self.endings.len(),
+            outputs: self.outputs.len(),
+            tokens: self.tokens.len(),
+            events: self.events.len(),
+            answers: self.answers.len(),
+            opened: self.opened.len(),
+        }
+    }
+
+    /// Takes back everything since `mark`.
+    pub(crate) fn rewind(&mut self, mark: Mark) {
+        let Self {
+            tasks,
+            queues,
+            ids,
+            edge_lists,
+            stale_agents,
+            stale_models,
+            ..
+        } = self;
+        tasks.rewind(mark.tasks, |key, undone, restored| {
+            queues.replace(undone.map(|task| &**task), restored.map(|task| &**task));
+            if restored.is_none()
+                && let Some(task) = undone
+            {
+                ids.remove(&task.id);
+                edge_lists.remove(key);
+            }
+        });
+        self.attempts.rewind(mark.attempts, |_, _, _| {});
+        self.accounts.rewind(mark.accounts, |_, _, _| {});
+        self.agents.rewind(mark.agents, |id, _, _| {
+            stale_agents.insert(id.clone());
+        });
+        let mut note = |scope: &Scope| match scope {
+            Scope::Agent(id) => {
+                stale_agents.insert(id.clone());
+            }
+            Scope::Model(model) => {
+                stale_models.insert(model.clone());
+            }
+            Scope::Fleet | Scope::Project(_) | Scope::Repo(_) => {}
+        };
+        self.policies.rewind(mark.policies, |scope, _, _| note(scope));
+        self.counters.rewind(mark.counters, |scope, _, _| note(scope));
+        self.locks.rewind(mark.locks, |_, _, _| {});
+        self.edges.rewind(mark.edges, |(of, dependent), _, restored| {
+            if restored.is_none()
+                && let Some(list) = edge_lists.get_mut(of)
+            {
+                list.dependents.remove(dependent);
+            }
+        });
+        self.idempotency.rewind(mark.idempotency, |_, _, _| {});
+        self.jobs.rewind(mark.jobs, |_, _, _| {});
+        self.waiters.rewind(mark.waiters, |_, _, _| {});
+        self.notes.truncate(mark.notes);
+        self.bodies.truncate(mark.bodies);
+        self.endings.truncate(mark.endings);
+        self.outputs.truncate(mark.outputs);
+        self.tokens.truncate(mark.tokens);
+        self.events.truncate(mark.events);
+        self.answers.truncate(mark.answers);
+        self.opened.truncate(mark.opened);
+    }
+
+    /// Takes back the whole turn.
+    pub fn discard(&mut self) {
+        self.rewind(Mark {
+            tasks: 0,
+            attempts: 0,
+            accounts: 0,
+            agents: 0,
+            policies: 0,
+            counters: 0,
+            locks: 0,
+            edges: 0,
+            idempotency: 0,
+            jobs: 0,
+            waiters: 0,
+            notes: 0,
+            bodies: 0,
+            endings: 0,
+            outputs: 0,
+            tokens: 0,
+            events: 0,
+            answers: 0,
+            opened: 0,
+        });
+        self.forget_before = None;
+        self.lingering_seen.clear();
+        self.cooldowns_seen.clear();
+        self.unfinished_next = None;
+        // Nothing of this turn was stored: its keys are free again, so that deciding again asks for the same rows.
+        self.newest = self.newest_before_turn;
+        self.open_gated.extend(std::mem::take(&mut self.shut_gated));
+        self.next_task_wake = self.wake_before_turn;
+        self.hour_looked_at = false;
+        for agent in std::mem::take(&mut self.popped) {
+            self.timers.set(&agent, self.last_now);
+        }
+    }
+
+    /// Everything that the turn changed and that must be stored. What is only kept in memory is left out, unless
+    /// `soft` asks for it: where servers share a store, they must see it.
+    pub fn take_changes(&mut self, soft: bool) -> Changes {
+        Changes {
+            tasks: self.tasks.changes().collect(),
+            bodies: std::mem::take(&mut self.bodies),
+            endings: std::mem::take(&mut self.endings),
+            notes: std::mem::take(&mut self.notes),
+            outputs: std::mem::take(&mut self.outputs),
+            attempts: self
+                .attempts
+                .changes()
+                .filter(|change| soft || !same(change, Attempt::same_stored))
+                .collect(),
+            accounts: self.accounts.changes().collect(),
+            agents: self
+                .agents
+                .changes()
+                .filter(|change| soft || !same(change, Agent::same_stored))
+                .collect(),
+            policies: self.policies.changes().collect(),
+            counters: self.counters.changes().collect(),
+            locks: self.locks.changes().collect(),
+            edges: self.edges.changes().collect(),
+            idempotency: self
+                .idempotency
+                .changes()
+                .filter_map(|change| change.now.map(|replay| (change.key, (*replay).clone())))
+                .collect(),
+            jobs: self
+                .jobs
+                .changes()
+                .filter_map(|change| change.now.map(|key| (change.key, *key)))
+                .collect(),
+            tokens: std::mem::take(&mut self.tokens),
+            events: std::mem::take(&mut self.events),
+            forget_before: self.forget_before,
+        }
+    }
+
+    /// Ends the turn: what it did is stored. Keeps in memory what later turns are likely to need.
+    pub fn settle(&mut self) {
+        let Self {
+            queues,
+            tasks,
+            ids,
+            open_gated,
+            cursors,
+            attempts,
+            accounts,
+            ..
+        } = self;
+        let mut cut = Vec::new();
+        for queue in queues.settle(|order| cut.push(order.key)) {
+            open_gated.remove(&queue);
+            cursors.remove(&queue);
+        }
+        let mut forget = |task: &Task| {
+            ids.remove(&task.id);
+        };
+        let keep = |task: &Task| task.status == crate::task::Status::InProgress || queues.holds(task);
+        tasks.settle(|_, task| keep(task), |_, task| forget(task));
+        for key in cut {
+            if let Some(task) = tasks.evict(&key) {
+                forget(&task);
+            }
+        }
+        for id in std::mem::take(&mut self.recent_ids) {
+            if self.ids.get(&id) == Some(&None) {
+                self.ids.remove(&id);
+            }
+        }
+        let mut ended = Vec::new();
+        attempts.settle(
+            |_, attempt| attempt.is_live() || attempt.occupies,
+            |key, _| ended.push(*key),
+        );
+        for key in ended {
+            accounts.evict(&key);
+        }
+        accounts.settle(
+            |key, _| matches!(attempts.get(key), Some(Some(attempt)) if attempt.is_live()),
+            |_, _| {},
+        );
+        self.agents.settle(|_, _| true, |_, _| {});
+        self.policies.settle(|_, _| true, |_, _| {});
+        self.counters.settle(|_, _| true, |_, _| {});
+        self.locks.settle(|_, _| true, |_, _| {});
+        self.edges.settle(|_, _| false, |_, _| {});
+        self.edge_lists.clear();
+        self.idempotency.settle(|_, _| false, |_, _| {});
+        self.jobs.settle(|_, _| false, |_, _| {});
+        self.waiters.settle(|_, _| true, |_, _| {});
+        if let Some(unfinished) = self.unfinished_next.take() {
+            self.unfinished = unfinished;
+        }
+        for seen in std::mem::take(&mut self.lingering_seen) {
+            self.lingering.remove(&seen);
+        }
+        for seen in std::mem::take(&mut self.cooldowns_seen) {
+            self.cooldowns.remove(&seen);
+        }
+        self.shut_gated.clear();
+        if std::mem::take(&mut self.hour_looked_at) {
+            self.new_hour = false;
+        }
+        self.due = None;
+        self.bodies.clear();
+        self.endings.clear();
+        self.notes.clear();
+        self.outputs.clear();
+        self.tokens.clear();
+        self.events.clear();
+        self.opened.clear();
+        self.popped.clear();
+        self.forget_before = None;
+    }
+
+    /// Carries over to the next turn's set what belongs to this server and not to the store: who waits, timers, and
+    /// since when the server watches. For servers that share a store.
+    #[must_use]
+    pub fn successor(mut self) -> Self {
+        self.waiters.settle(|_, _| true, |_, _| {});
+        Self {
+            told_strange: self.told_strange,
+            waiters: self.waiters,
+            classes: self.classes,
+            class_ids: self.class_ids,
+            timers: self.timers,
+            watched_since: self.watched_since,
+            last_now: self.last_now,
+            next_task_wake: self.next_task_wake,
+            newest: self.newest,
+            lane: self.lane,
+            new_hour: self.new_hour,
+            open_gated: self.open_gated,
+            cursors: self.cursors,
+            locks_swept: self.locks_swept,
+            ..Self::new(self.settings, false)
+        }
+    }
+
+    /// The earliest time at which the passing of time alone changes something.
+    pub fn next_deadline(&self, now: Timestamp) -> Timestamp {
+        if self.new_hour || !self.unfinished.is_empty() {
+            return now;
+        }
+        let hour = now.hour() + Span::HOUR;
+        let lingering = self
+            .lingering
+            .first()
+            .map_or(Timestamp::NEVER, |(until, _)| *until);
+        let cooled = self
+            .cooldowns
+            .first()
+            .map_or(Timestamp::NEVER, |(until, _)| *until);
+        let lingering = lingering.min(cooled);
+        self.timers
+            .next()
+            .unwrap_or(Timestamp::NEVER)
+            .min(self.next_task_wake)
+            .min(lingering)
+            .min(hour)
+    }
+}
+
+fn same<K, V>(change: &table::Change<K, V>, same: impl Fn(&V, &V) -> bool) -> bool {
+    match (&change.before, &change.now) {
+        (Some(before), Some(now)) => same(before, now),
+        (None, None) => true,
+        _ => false,
+    }
+}
