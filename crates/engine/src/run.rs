@@ -367,6 +367,9 @@ impl<S: Store> Run<S> {
             Err(error) => {
                 tracing::warn!(?error, "a dispatch pass was not taken; it is repeated");
                 self.passes.taken(true, now);
+                if !matches!(error, NotTaken::Store(StoreError::Busy(_))) {
+                    self.passes.next = now + TICK_PAUSE;
+                }
             }
         }
         Ok(())

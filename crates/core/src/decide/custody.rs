@@ -316,6 +316,8 @@ impl Turn<'_> {
         let mut failed_on = task.failed_on.to_vec();
         if !failed_on.contains(agent) {
             failed_on.push(agent.clone());
+            let excess = failed_on.len().saturating_sub(MAX_FAILED_ON);
+            failed_on.drain(..excess);
         }
         self.set.put_task(Task {
             delayed_until: Some(until),

@@ -60,7 +60,8 @@ fn gate_of(queue: &Queue) -> Gate {
 impl Turn<'_> {
     pub(super) fn dispatch(&mut self) -> Need<()> {
         let mut opened = std::mem::take(&mut self.set.opened);
-        let given = opened.clone();
+        let mut given = opened.clone();
+        given.extend(self.set.untold.iter().map(|key| Opened::Task(*key)));
         if self.is_pass {
             self.set.need_queues()?;
             opened.push(Opened::All);
@@ -74,15 +75,21 @@ impl Turn<'_> {
         }
         self.set.need_roomy()?;
         let mut active = Active::default();
-        let mut concerned = self.concerned(&opened)?;
-        concerned.extend(self.set.unfinished.iter().cloned());
+        let fresh = self.concerned(&opened)?;
+        let mut concerned: BTreeSet<Queue> = fresh.union(&self.set.unfinished).cloned().collect();
         let mut left = BTreeSet::new();
         if self.is_fleet_shut()? {
             // Nothing can start, whatever it is: nobody is to be moved.
             concerned.clear();
         }
         for queue in concerned {
-            let cursor = self.set.cursors.get(&queue).copied();
+            // A search goes on where it stopped, unless something has changed for those before.
+            let cursor = self
+                .set
+                .cursors
+                .get(&queue)
+                .copied()
+                .filter(|_| !fresh.contains(&queue));
             self.push_front(&mut active, queue, cursor)?;
         }
         while let Some((order, queue)) = active.fronts.pop_first() {
@@ -101,6 +108,7 @@ impl Turn<'_> {
             }
         }
         left.append(&mut active.put_off);
+        self.set.cursors.retain(|queue, _| left.contains(queue));
         self.set.unfinished_next = Some(left);
         // What this turn started may have opened nothing, but what it moved aside must not be forgotten.
         self.set.opened.clear();
@@ -135,7 +143,20 @@ impl Turn<'_> {
                 }
                 let passed = active.passed_over.entry(queue.clone()).or_default();
                 *passed += 1;
-                if *passed > MAX_PASSED_OVER {
+                let passed = *passed;
+                // A search that was under way goes on as well, so that repeated looks at the front do not hold it back.
+                let under_way = self
+                    .set
+                    .cursors
+                    .get(&queue)
+                    .copied()
+                    .filter(|cursor| *cursor > order);
+                if passed == MAX_PASSED_OVER
+                    && let Some(cursor) = under_way
+                {
+                    return self.push_front(active, queue, Some(cursor));
+                }
+                if passed >= MAX_PASSED_OVER * 2 || (passed >= MAX_PASSED_OVER && under_way.is_none()) {
                     // The next turn goes on here, so that what fits is found however much stands before it.
                     self.set.cursors.insert(queue.clone(), order);
                     active.put_off.insert(queue);
@@ -236,7 +257,11 @@ impl Turn<'_> {
                     agents.insert(id);
                 }
                 Opened::Gate(gate) => {
-                    let gated = self.set.queues.gated(gate);
+                    let mut gated = self.set.queues.gated(gate);
+                    if matches!(gate, Gate::Project(_) | Gate::Repo(_)) {
+                        // With an agent's own model a task may cost more than its demand tells.
+                        gated.extend(self.set.queues.gated(&Gate::Estimate));
+                    }
                     self.set.open_gated.extend(gated.iter().cloned());
                     concerned.extend(gated);
                 }
@@ -359,7 +384,8 @@ impl Turn<'_> {
                     produces: None,
                     ..task.clone()
                 };
-                Ok(self.shared_refusal(&modest)?.is_none())
+                // Another limit may refuse even that: but not for everyone in this queue.
+                Ok(self.shared_refusal(&modest)?.is_none_or(|(own, _)| own != *gate))
             }
         }
     }
@@ -493,7 +519,17 @@ impl Turn<'_> {
             .collect();
         for key in ready {
             let task = self.set.task(key)?;
-            if task.refusal_told || task.queue().is_none() {
+            let Some(queue) = task.queue().filter(|_| !task.refusal_told) else {
+                continue;
+            };
+            if self
+                .set
+                .unfinished_next
+                .as_ref()
+                .is_some_and(|left| left.contains(&queue))
+            {
+                // It was not tried yet.
+                self.set.opened_next.push(key);
                 continue;
             }
             let Some(waiting) = self.waiting(&task)? else {

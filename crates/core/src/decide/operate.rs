@@ -188,7 +188,10 @@ impl Turn<'_> {
     /// Progress of a live attempt: it proves that the agent has it, and renews the lease of a claim.
     fn progress(&mut self, actor: &Actor, task: &Task, patch: &TaskPatch) -> Need<()> {
         let attempt = self.current(actor, task, patch.attempt, patch.agent.as_ref())?;
-        self.show_taken(&attempt)?;
+        if !(actor.is_admin() && patch.agent.is_none() && patch.attempt.is_none()) {
+            // An operator's word does not show that the agent has it.
+            self.show_taken(&attempt)?;
+        }
         let task = self.set.task(task.key)?;
         let lease_expires_at = match task.lease_expires_at {
             Some(lease) => {
@@ -240,7 +243,9 @@ impl Turn<'_> {
     ) -> Need<Reply> {
         let task = self.named(id)?;
         let attempt = self.current(actor, &task, number, agent)?;
-        self.show_taken(&attempt)?;
+        if !(actor.is_admin() && agent.is_none() && number.is_none()) {
+            self.show_taken(&attempt)?;
+        }
         if !text.is_empty() {
             self.set.add_output(task.key, Arc::clone(text));
         }
@@ -470,6 +475,16 @@ impl Turn<'_> {
         if cascade && !task.status.is_terminal() {
             self.set.put_task(changed);
             return self.cancel_dependent(dependent);
+        }
+        if cascade && task.status == Status::Cancelled && told != state && task.dependents > 0 {
+            // It was cancelled before: what hangs below it is taken along now.
+            let fanout = Fanout {
+                after: TaskKey(0),
+                cascade: true,
+            };
+            changed.fanout = Some(fanout);
+            self.set.put_task(changed);
+            return Ok(true);
         }
         if changed == *task {
             return Ok(false);

@@ -127,6 +127,7 @@ impl Turn<'_> {
         }
         let agent = self.registered(id)?;
         self.supersede_waiter(id);
+        self.set.tell_strange(id, None);
         self.set.remove_agent(id);
         self.set
             .emit(EventKind::AgentDeregistered, None, Some(id), self.now, Vec::new());
@@ -165,6 +166,12 @@ impl Turn<'_> {
             self.set
                 .emit(EventKind::AgentDraining, None, Some(id), self.now, Vec::new());
             self.answer_waiter_now(id)?;
+            // A sync of this very turn is not to wait either.
+            for (_, reply) in &mut self.replies {
+                if let Reply::Sync(sync) = reply {
+                    sync.end_wait_of(id);
+                }
+            }
         } else {
             self.set
                 .emit(EventKind::AgentOnline, None, Some(id), self.now, Vec::new());

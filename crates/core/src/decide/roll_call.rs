@@ -38,10 +38,21 @@ pub(super) struct PendingSync {
     /// What it runs and must stop, beyond what its attempts say.
     strange: Vec<Stop>,
     done: Vec<Result<Arc<Task>, Rejection>>,
+    /// The session that spoke, if it said so.
+    session: Option<Arc<str>>,
     /// Whether this is a plain heartbeat: it starts nothing.
     heartbeat: bool,
     /// Whether its number is that of the sync before: the answer to that one may have been lost.
     repeats: bool,
+}
+
+impl PendingSync {
+    /// Lets the sync not wait, if it is this agent's.
+    pub(super) fn end_wait_of(&mut self, id: &AgentId) {
+        if self.agent == *id {
+            self.wait = Span::ZERO;
+        }
+    }
 }
 
 impl Turn<'_> {
@@ -88,6 +99,7 @@ impl Turn<'_> {
                 running: Vec::new(),
                 strange: Vec::new(),
                 done,
+                session: sync.session.clone(),
                 heartbeat: true,
                 repeats: false,
             })));
@@ -127,6 +139,7 @@ impl Turn<'_> {
             running,
             strange,
             done,
+            session: sync.session.clone(),
             heartbeat: false,
             repeats,
         })))
@@ -137,14 +150,7 @@ impl Turn<'_> {
             return Ok(());
         };
         if agent.session.as_ref().is_some_and(|own| own != session) {
-            return Err(Rejection::new(
-                Slug::Superseded,
-                format!(
-                    "a newer session speaks for agent `{}`; this worker is to exit",
-                    agent.id
-                ),
-            )
-            .into());
+            return Err(superseded(&agent.id).into());
         }
         if let (Some(n), Some(last)) = (sync.n, agent.last_n)
             && n < last
@@ -219,6 +225,10 @@ impl Turn<'_> {
             let gone = format!("agent `{}` left in the meantime", sync.agent);
             return Ok(Some(Err(Rejection::new(Slug::AgentNotFound, gone))));
         };
+        if sync.session.is_some() && sync.session != agent.session {
+            // In the same turn a new session began: what is offered is for that one.
+            return Ok(Some(Err(superseded(&agent.id))));
+        }
         let (mut stop, new_stop) = self.stops(&agent, &sync.running, sync.heartbeat)?;
         let repeated_stop = sync.repeats && !stop.is_empty();
         let news = new_stop || repeated_stop || self.is_news(&sync) || !sync.done.is_empty();
@@ -258,13 +268,14 @@ impl Turn<'_> {
             .map(|stop| (stop.id.clone(), stop.attempt))
             .collect();
         if strange.is_empty() {
-            self.set.told_strange.remove(&sync.agent);
+            if !sync.heartbeat {
+                self.set.tell_strange(&sync.agent, None);
+            }
             return false;
         }
         let told = self
             .set
-            .told_strange
-            .insert(sync.agent.clone(), strange.clone())
+            .tell_strange(&sync.agent, Some(strange.clone()))
             .unwrap_or_default();
         sync.repeats || strange.iter().any(|stop| !told.contains(stop))
     }
@@ -500,6 +511,11 @@ impl Turn<'_> {
         self.give_back(&task, &attempt.agent, "its agent did not fetch it");
         Ok(())
     }
+}
+
+fn superseded(id: &AgentId) -> Rejection {
+    let message = format!("a newer session speaks for agent `{id}`; this worker is to exit");
+    Rejection::new(Slug::Superseded, message)
 }
 
 fn completions_of(sync: &Sync) -> Vec<Result<crate::command::Completion, Rejection>> {

@@ -82,6 +82,13 @@ impl WorkingSet {
         }
         for page in rows.dependents {
             let list = self.edge_lists.entry(page.of).or_default();
+            if list
+                .upto
+                .is_none_or(|upto| page.after > upto || page.after < list.from)
+            {
+                // It does not join what is known: what is known now begins with it.
+                list.from = page.after;
+            }
             list.upto = if page.more {
                 page.list.last().map(|(key, _)| *key)
             } else {

@@ -182,12 +182,9 @@ impl WorkingSet {
         limit: usize,
     ) -> Need<Vec<(TaskKey, DependencyState)>> {
         use std::ops::Bound::{Excluded, Unbounded};
-        let known = self
-            .edge_lists
-            .get(&of)
-            .and_then(|list| list.upto)
-            .unwrap_or(TaskKey(0));
         let list = self.edge_lists.entry(of).or_default();
+        // Nothing is known of what lies before the first page.
+        let known = list.upto.filter(|_| after >= list.from).unwrap_or(TaskKey(0));
         let found: Vec<TaskKey> = list
             .dependents
             .range((Excluded(after), Unbounded))
@@ -199,7 +196,12 @@ impl WorkingSet {
         if !covered {
             let from = known.max(after);
             return Err(self.want(|wanted| {
-                wanted.dependents.insert(of, from);
+                // Two who ask in one turn are both served from the earlier place.
+                wanted
+                    .dependents
+                    .entry(of)
+                    .and_modify(|other| *other = from.min(*other))
+                    .or_insert(from);
             }));
         }
         Ok(found

@@ -93,6 +93,9 @@ pub struct Waiter {
     pub strange: Vec<crate::command::Stop>,
 }
 
+/// Attempts that an agent was told to stop though they are not its own.
+type Told = Vec<(TaskId, u32)>;
+
 /// A point to return to.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
@@ -192,17 +195,24 @@ pub struct WorkingSet {
     pub(crate) new_hour: bool,
     pub(crate) hour_looked_at: bool,
     pub(crate) wake_before_turn: Timestamp,
+    pub(crate) last_now_before_turn: Timestamp,
+    pub(crate) locks_swept_before_turn: Timestamp,
     /// Repositories that cool down, and until when.
     pub(crate) cooldowns: BTreeSet<(Timestamp, Scope)>,
     /// Those that this turn has dealt with.
     pub(crate) cooldowns_seen: Vec<(Timestamp, Scope)>,
     /// What agents were told to stop that is not theirs: telling it again is no news.
-    pub(crate) told_strange: HashMap<AgentId, Vec<(TaskId, u32)>>,
+    told_strange: HashMap<AgentId, Told>,
+    /// What this turn replaced of it.
+    told_before: Vec<(AgentId, Option<Told>)>,
     /// Where the search of a queue goes on whose front is too large for what is left.
     /// Queues that a turn did not get to: the next one goes on with them at once.
     pub(crate) unfinished: BTreeSet<crate::task::Queue>,
     /// Those that this turn leaves.
     pub(crate) unfinished_next: Option<BTreeSet<crate::task::Queue>>,
+    /// Tasks that became ready and were not tried yet, so that nobody was told whether they found somebody.
+    pub(crate) untold: Vec<TaskKey>,
+    pub(crate) opened_next: Vec<TaskKey>,
     /// When free locks that tasks wait for were last offered again.
     pub(crate) locks_swept: Timestamp,
     pub(crate) cursors: BTreeMap<crate::task::Queue, crate::task::DispatchOrder>,
@@ -219,6 +229,8 @@ pub struct WorkingSet {
 #[derive(Debug, Default)]
 struct EdgeList {
     dependents: BTreeSet<TaskKey>,
+    /// Known from behind this key on.
+    from: TaskKey,
     /// Known up to this key; all of them when it is the last.
     upto: Option<TaskKey>,
 }

@@ -63,10 +63,26 @@ impl WorkingSet {
         self.accounts.absorb(key, None);
     }
 
+    /// Notes what an agent is told to stop that is not its own; gives what it was told before.
+    pub(crate) fn tell_strange(
+        &mut self,
+        agent: &AgentId,
+        told: Option<Vec<(TaskId, u32)>>,
+    ) -> Option<Vec<(TaskId, u32)>> {
+        let before = match told {
+            Some(told) => self.told_strange.insert(agent.clone(), told),
+            None => self.told_strange.remove(agent),
+        };
+        self.told_before.push((agent.clone(), before.clone()));
+        before
+    }
+
     /// Remembers where the turn began.
     pub(crate) fn begin_turn(&mut self) {
         self.wake_before_turn = self.next_task_wake;
         self.newest_before_turn = self.newest;
+        self.last_now_before_turn = self.last_now;
+        self.locks_swept_before_turn = self.locks_swept;
     }
 
     pub(crate) fn put_account(&mut self, account: Account) {

@@ -111,6 +111,14 @@ struct Counted {
     window: Window,
 }
 
+impl Counted {
+    fn absorb(&mut self, orders: &[DispatchOrder], complete: bool) {
+        self.window.absorb(orders, complete);
+        let known = u64::try_from(self.window.entries.len()).unwrap_or(u64::MAX);
+        self.len = self.len.max(known);
+    }
+}
+
 /// All queues, and who wants which lock.
 #[derive(Debug, Default)]
 pub struct Queues {
@@ -231,22 +239,16 @@ impl Queues {
             len: 0,
             window: Window::new(Bound::Nothing),
         });
-        counted.window.absorb(orders, complete);
-        counted.len = counted
-            .len
-            .max(u64::try_from(counted.window.entries.len()).unwrap_or(u64::MAX));
+        counted.absorb(orders, complete);
     }
 
     /// Takes in the first of those who want a lock.
     pub fn absorb_wanters(&mut self, lock: LockName, orders: &[DispatchOrder], complete: bool) {
-        self.wants
-            .entry(lock)
-            .or_insert_with(|| Counted {
-                len: 0,
-                window: Window::new(Bound::Nothing),
-            })
-            .window
-            .absorb(orders, complete);
+        let counted = self.wants.entry(lock).or_insert_with(|| Counted {
+            len: 0,
+            window: Window::new(Bound::Nothing),
+        });
+        counted.absorb(orders, complete);
     }
 
     /// The front of a queue, or what lies behind `after`.

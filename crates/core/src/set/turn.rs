@@ -118,6 +118,13 @@ impl WorkingSet {
         self.lingering_seen.clear();
         self.cooldowns_seen.clear();
         self.unfinished_next = None;
+        self.opened_next.clear();
+        for (agent, told) in std::mem::take(&mut self.told_before).into_iter().rev() {
+            match told {
+                Some(told) => self.told_strange.insert(agent, told),
+                None => self.told_strange.remove(&agent),
+            };
+        }
         // Nothing of this turn was stored: its keys are free again, so that deciding again asks for the same rows.
         self.newest = self.newest_before_turn;
         self.open_gated.extend(std::mem::take(&mut self.shut_gated));
@@ -126,6 +133,9 @@ impl WorkingSet {
         for agent in std::mem::take(&mut self.popped) {
             self.timers.set(&agent, self.last_now);
         }
+        // A turn that was not taken was no look at the world: time that passes meanwhile is a gap.
+        self.last_now = self.last_now_before_turn;
+        self.locks_swept = self.locks_swept_before_turn;
     }
 
     /// Everything that the turn changed and that must be stored. What is only kept in memory is left out, unless
@@ -221,8 +231,10 @@ impl WorkingSet {
         self.idempotency.settle(|_, _| false, |_, _| {});
         self.jobs.settle(|_, _| false, |_, _| {});
         self.waiters.settle(|_, _| true, |_, _| {});
+        self.told_before.clear();
         if let Some(unfinished) = self.unfinished_next.take() {
             self.unfinished = unfinished;
+            self.untold = std::mem::take(&mut self.opened_next);
         }
         for seen in std::mem::take(&mut self.lingering_seen) {
             self.lingering.remove(&seen);
@@ -262,8 +274,7 @@ impl WorkingSet {
             next_task_wake: self.next_task_wake,
             newest: self.newest,
             lane: self.lane,
-            new_hour: self.new_hour,
-            open_gated: self.open_gated,
+            new_hour: self.new_hour && !self.hour_looked_at,
             cursors: self.cursors,
             locks_swept: self.locks_swept,
             ..Self::new(self.settings, false)
