@@ -167,14 +167,16 @@ impl Configuration {
 
     /// The token that commands carry: a flag, the environment, else the file that the server wrote beside its store.
     pub(crate) fn token(&self) -> Outcome<Option<String>> {
-        let given = self
-            .token
-            .clone()
-            .or_else(|| (self.environment)("ADJUTANT_TOKEN"))
-            .or_else(|| (self.environment)("ADJUTANT_ADMIN_TOKEN"))
-            .filter(|token| !token.is_empty());
+        let set = |token: Option<String>| token.filter(|token| !token.is_empty());
+        let given = set(self.token.clone())
+            .or_else(|| set((self.environment)("ADJUTANT_TOKEN")))
+            .or_else(|| set((self.environment)("ADJUTANT_ADMIN_TOKEN")));
         if given.is_some() {
             return Ok(given);
+        }
+        if !is_this_machine(&self.url()?) {
+            // The file is the key to the server beside it, and not for others.
+            return Ok(None);
         }
         let file = self.store(None)?.token_file();
         match std::fs::read_to_string(&file) {
@@ -295,6 +297,21 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
 /// The file beside a path.
 pub(crate) fn beside(path: &Path, name: &str) -> PathBuf {
     path.parent().unwrap_or(Path::new("")).join(name)
+}
+
+/// Whether a URL names this machine.
+fn is_this_machine(url: &str) -> bool {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = host.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let host = match host.strip_prefix('[') {
+        Some(six) => six.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    host.eq_ignore_ascii_case("localhost")
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback() || address.is_unspecified())
 }
 
 #[cfg(test)]

@@ -239,9 +239,15 @@ async fn admit_admin(settings: &Settings, handle: &Handle) -> Outcome {
     if tokens.iter().any(|token| &*token.name == ADMIN) {
         return Ok(());
     }
+    let file = settings.store.token_file();
+    // Another store in the same directory has its token here: both take the same one.
+    if let Ok(token) = std::fs::read_to_string(&file)
+        && !token.trim().is_empty()
+    {
+        return put_token(handle, ADMIN, token.trim(), &[Role::Admin]).await;
+    }
     // The file comes first: a token in the store that nobody knows would lock everyone out.
     let token = generate()?;
-    let file = settings.store.token_file();
     write_secret(&file, &token).map_err(|error| {
         Failure::new(format!(
             "cannot write the admin token to {}: {error}",

@@ -17,6 +17,9 @@ pub fn check_id(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("must not be empty".into());
     }
+    if matches!(text, "." | "..") {
+        return Err("must not be `.` or `..`: no path could name it".into());
+    }
     if text.len() > MAX_ID_CHARS {
         return Err(format!("must have at most {MAX_ID_CHARS} characters"));
     }
@@ -142,7 +145,7 @@ mod tests {
     fn ids_are_short_and_plain() {
         assert!(check_id("task_0190-a:b.C").is_ok());
         let too_long = "x".repeat(129);
-        for wrong in ["", "a b", "ä", "a/b", "a\0", too_long.as_str()] {
+        for wrong in ["", ".", "..", "a b", "ä", "a/b", "a\0", too_long.as_str()] {
             assert!(check_id(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -288,7 +288,7 @@ pub struct Waiting {
 }
 
 /// Changes of a task. What is absent stays.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskPatch {
     /// `completed` or `failed` ends the attempt, `pending` gives it back, `cancelled` cancels the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]

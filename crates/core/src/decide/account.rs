@@ -15,6 +15,7 @@ use crate::ledger::{refund_percent, scopes};
 use crate::limit::{Quantity, Scope, WARNING_PERCENT, Window, signed};
 use crate::money::Money;
 use crate::name::ModelName;
+use crate::rejection::Rejection;
 use crate::set::rows::Value;
 use crate::set::{Need, Opened};
 use crate::task::{Gate, Produces, Task};
@@ -22,6 +23,9 @@ use crate::time::Span;
 
 /// How long usage of an ended attempt is still booked.
 pub(super) const LATE_USAGE: Span = Span::DAY;
+
+/// The most models that one attempt reports of: more is a mistake, or mischief.
+const MAX_MODELS: usize = 64;
 
 /// Tokens and cost that were reported of one model.
 #[derive(Clone, Debug)]
@@ -173,6 +177,12 @@ impl Turn<'_> {
     /// Gives back what was newly booked.
     pub(super) fn book_usage(&mut self, attempt: &mut Attempt, used: &Used) -> Need<(Tokens, Money)> {
         let model = used.model.clone();
+        let is_new = !attempt.usage.iter().any(|entry| entry.model == model);
+        if is_new && attempt.usage.len() >= MAX_MODELS {
+            return Err(
+                Rejection::field("model", format!("one attempt uses at most {MAX_MODELS} models")).into(),
+            );
+        }
         let booked = attempt.usage.iter().find(|entry| entry.model == model);
         let first_report = booked.is_none();
         let (booked_tokens, booked_cost) = booked.map_or((Tokens::default(), Money::ZERO), |entry| {

@@ -19,6 +19,9 @@ use crate::task::{
     DEFAULT_MAX_RETRIES, Demand, DependencyState, Fanout, Note, Status, Task, TaskKey, TaskResult,
 };
 
+/// The most notes of one task.
+const MAX_NOTES: u32 = 1_000;
+
 impl Turn<'_> {
     // ---- changes -------------------------------------------------------------------------------------------------
 
@@ -56,6 +59,9 @@ impl Turn<'_> {
                     Rejection::new(Slug::NotHolder, "notes: this token has not worked on the task").into(),
                 );
             }
+        }
+        if task.notes >= MAX_NOTES {
+            return Err(Rejection::field("notes", format!("a task has at most {MAX_NOTES} notes")).into());
         }
         let author = match &patch.agent {
             Some(agent) => Arc::from(agent.as_str()),

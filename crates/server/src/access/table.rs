@@ -120,7 +120,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         GET    "/api/tasks"                          SUBMIT | READ | AGENT         [];
         POST   "/api/tasks"                          SUBMIT                        [SUBMISSION, EXISTS];
         GET    "/api/tasks/{id}"                     SUBMIT | READ | AGENT         [TASK];
-        PATCH  "/api/tasks/{id}"                     AGENT | ATTEMPT               [TASK, FENCED];
+        PATCH  "/api/tasks/{id}"                     SUBMIT | AGENT | ATTEMPT      [TASK, FENCED];
         POST   "/api/tasks/{id}/claim"               AGENT                         [TASK, CLAIM];
         POST   "/api/tasks/{id}/complete"            AGENT | ATTEMPT               [TASK, FENCED];
         POST   "/api/tasks/{id}/release"             AGENT                         [TASK, FENCED];

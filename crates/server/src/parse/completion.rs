@@ -38,7 +38,10 @@ fn finish(task: TaskId, completion: wire::Completion, caller: &Caller) -> Result
         agent: speaker.agent,
         model: optional_name("model", completion.model.as_deref())?,
         tokens: tokens(&completion)?,
-        cost: completion.cost,
+        cost: completion
+            .cost
+            .map(|cost| super::money("cost", cost))
+            .transpose()?,
         rate_limited_until: completion.rate_limited_until,
         result: TaskResult {
             success: completion.success,

@@ -62,7 +62,7 @@ pub(crate) fn model(model: &ModelName, body: &wire::Model) -> Result<ModelQuota,
     Ok(ModelQuota {
         daily_token_budget: count("daily_token_budget", body.daily_token_budget)?,
         hourly_rate_limit: count("hourly_rate_limit", body.hourly_rate_limit)?,
-        cost_ceiling: body.cost_ceiling,
+        cost_ceiling: super::money("cost_ceiling", body.cost_ceiling)?,
         prices: body.prices,
     })
 }

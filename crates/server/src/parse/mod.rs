@@ -12,6 +12,7 @@ pub(crate) mod usage;
 use std::fmt::Display;
 
 use adjutant_core::attempt::Tokens;
+use adjutant_core::money::Money;
 use adjutant_core::name::{check_id, check_name};
 use adjutant_core::rejection::Rejection;
 use adjutant_wire::RawJson;
@@ -146,6 +147,17 @@ pub(crate) fn count(field: impl Display, count: u64) -> Result<u64, Rejection> {
         ));
     }
     Ok(count)
+}
+
+/// An amount of money that one request names.
+pub(crate) fn money(field: &str, money: Money) -> Result<Money, Rejection> {
+    if money > Money::MAX {
+        return Err(Rejection::field(
+            field,
+            "must be at most a thousand million cents",
+        ));
+    }
+    Ok(money)
 }
 
 /// A name in a body that the path gives already: it may be left out, and must not contradict.

@@ -16,7 +16,7 @@ use super::{
     repo,
 };
 use crate::access::caller::{Caller, forbidden};
-use crate::access::table::{ATTEMPT, Rights, SUBMIT};
+use crate::access::table::{AGENT, ATTEMPT, Rights, SUBMIT};
 
 /// The most characters of a title.
 const MAX_TITLE_CHARS: usize = 500;
@@ -135,6 +135,18 @@ fn only_within_reach(patch: &wire::TaskPatch, caller: &Caller) -> Result<(), Rej
         return Err(forbidden(format!("{field}: only an administrator may change it")));
     }
     let rights = Rights::of(&caller.actor);
+    if rights.and(AGENT).is_empty() && rights.and(ATTEMPT).is_empty() {
+        // Who only submits may take a task back, and nothing else.
+        let cancels = wire::TaskPatch {
+            status: Some(Status::Cancelled),
+            ..wire::TaskPatch::default()
+        };
+        return if *patch == cancels {
+            Ok(())
+        } else {
+            Err(forbidden("this token may only set the status to `cancelled`"))
+        };
+    }
     let refused = match patch.status {
         Some(Status::Cancelled) => rights.and(SUBMIT).is_empty(),
         Some(Status::Pending) => rights == ATTEMPT,

@@ -26,7 +26,7 @@ pub(crate) fn report(report: &wire::UsageReport, caller: &Caller) -> Result<Usag
             tokens_out: count("tokens_out", report.tokens_out)?,
             tokens_cached: count("tokens_cached", report.tokens_cached)?,
         },
-        cost: report.cost,
+        cost: report.cost.map(|cost| super::money("cost", cost)).transpose()?,
         total: report.total,
         event: match report.event {
             wire::UsageEvent::Usage => UsageEvent::Usage,
