@@ -165,7 +165,22 @@ impl Client {
 
     /// What happened to a task, oldest first.
     pub async fn task_events(&self, id: &str) -> Result<Vec<Event>, Error> {
-        self.get(&["api", "tasks", id, "events"]).await
+        const PAGE: usize = 1_000;
+        let mut events: Vec<Event> = Vec::new();
+        loop {
+            let since = events.last().map_or(0, |event| event.seq);
+            let page: Vec<Event> = self
+                .call(Method::GET, &["api", "tasks", id, "events"])
+                .query("since", since.to_string())
+                .query("limit", PAGE.to_string())
+                .json()
+                .await?;
+            let last = page.len() < PAGE;
+            events.extend(page);
+            if last {
+                return Ok(events);
+            }
+        }
     }
 }
 

@@ -28,6 +28,8 @@ use crate::up::tally::{Counts, Tally};
 use crate::up::verdict::{Situation, Verdict};
 use crate::{logging, signals, values};
 
+/// Tasks that are asked for at a time: whole tasks may be large.
+const PAGE: u32 = 100;
 /// Between two looks that both find nothing left to run: what a commit sets free needs a moment to start.
 const SETTLE: Duration = Duration::from_millis(300);
 /// The longest sleep between two looks while something is expected to start by itself.
@@ -237,7 +239,7 @@ impl Work<'_> {
         }
         let filter = TaskFilter {
             status: Some(Status::InProgress),
-            limit: Some(1_000),
+            limit: Some(PAGE),
             ..TaskFilter::default()
         };
         let events: Events = Box::pin(self.client.follow_events(since));
@@ -303,7 +305,7 @@ impl Work<'_> {
     async fn retry_failed(&self) -> Outcome {
         let filter = TaskFilter {
             status: Some(Status::Failed),
-            limit: Some(1_000),
+            limit: Some(PAGE),
             ..TaskFilter::default()
         };
         for task in self.client.all_tasks(&filter, usize::MAX).await? {
@@ -365,12 +367,12 @@ impl Work<'_> {
             return Ok(Verdict::Wait(now() + Span::from_secs(5)));
         }
         let patience = Duration::from_micros(self.arguments.drain_wait.as_micros().unsigned_abs());
-        if count("pending") == 0 || active.elapsed() > patience + LONGEST_NAP {
+        if count("pending") == 0 {
             return Ok(Verdict::Over);
         }
         let filter = TaskFilter {
             status: Some(Status::Pending),
-            limit: Some(1_000),
+            limit: Some(PAGE),
             ..TaskFilter::default()
         };
         let pending = self.client.all_tasks(&filter, MOST_PENDING).await?;
@@ -380,6 +382,9 @@ impl Work<'_> {
             now: now(),
             patience: self.arguments.drain_wait,
         };
+        if active.elapsed() > patience + LONGEST_NAP && !situation.is_in_backoff() {
+            return Ok(Verdict::Over);
+        }
         Ok(situation.verdict())
     }
 

@@ -47,7 +47,12 @@ impl Situation<'_> {
             "not_before" => self.after_delay(task, &waiting.detail),
             "locked" => Some(self.now),
             "all_busy" => self.has_room(task),
-            "quota" | "model_quota" | "repo_limit" => self.period_ends(&waiting.detail),
+            // One agent's limit is told; another may take it sooner.
+            "quota" => {
+                let agents = self.capable(task).filter_map(|one| self.recovers(one));
+                agents.chain(self.period_ends(&waiting.detail)).min()
+            }
+            "model_quota" | "repo_limit" => self.period_ends(&waiting.detail),
             // held, dependencies, no agents, no capable agent: someone must do something.
             _ => None,
         }
@@ -69,17 +74,34 @@ impl Situation<'_> {
         (at <= self.now + self.patience).then_some(at)
     }
 
+    /// Agents that have what the task asks for.
+    fn capable(&self, task: &Task) -> impl Iterator<Item = &FleetAgent> {
+        self.agents.iter().filter(|one| {
+            let agent = &one.agent;
+            let has_model = |model: &String| agent.models.is_empty() || agent.models.contains(model);
+            task.labels.iter().all(|label| agent.capabilities.contains(label))
+                && task.model.as_ref().is_none_or(has_model)
+        })
+    }
+
+    /// When an agent takes something again, if it takes nothing now for a reason that ends by itself.
+    fn recovers(&self, one: &FleetAgent) -> Option<Timestamp> {
+        let until = match one.agent.status {
+            AgentStatus::Draining | AgentStatus::Offline => return None,
+            AgentStatus::Quarantined => one.agent.paused_until.max(one.agent.quarantined_until),
+            AgentStatus::Available | AgentStatus::Busy => one.agent.paused_until,
+        };
+        match until {
+            Some(until) => self.soon(until),
+            None if one.allowance.allowed => None,
+            None => self.period_ends(&one.allowance.reason),
+        }
+    }
+
     /// When a capable agent has room again: nothing runs, so one that is there has room already.
     fn has_room(&self, task: &Task) -> Option<Timestamp> {
-        self.agents
-            .iter()
+        self.capable(task)
             .map(|one| &one.agent)
-            .filter(|agent| task.labels.iter().all(|label| agent.capabilities.contains(label)))
-            .filter(|agent| {
-                task.model
-                    .as_ref()
-                    .is_none_or(|model| agent.models.is_empty() || agent.models.contains(model))
-            })
             .filter_map(|agent| match agent.status {
                 AgentStatus::Available | AgentStatus::Busy => {
                     self.soon(agent.paused_until.unwrap_or(self.now))
@@ -88,6 +110,17 @@ impl Situation<'_> {
                 AgentStatus::Draining | AgentStatus::Offline => None,
             })
             .min()
+    }
+
+    /// Whether something waits for its next attempt after a failed one: that is always waited for.
+    pub(crate) fn is_in_backoff(&self) -> bool {
+        self.pending.iter().any(|task| {
+            let delayed = task
+                .waiting
+                .as_ref()
+                .is_some_and(|waiting| waiting.reason == "not_before");
+            delayed && task.not_before.is_none_or(|at| at <= self.now)
+        })
     }
 
     /// When the limit's period ends, from the words of its reason.

@@ -1,7 +1,7 @@
 //! The working set: the rows that a turn decides on, with what is derived from them.
 //!
 //! Rows come from a store ([`WorkingSet::absorb`]), commands change them, and what changed goes back
-//! ([`WorkingSet::changes`]). Everything else (queues, the fleet's index) is a function of the rows and follows them,
+//! ([`WorkingSet::take_changes`]). Everything else (queues, the fleet's index) is a function of the rows and follows them,
 //! also when a command or a turn is taken back.
 //!
 //! A row that is needed and not there stops the command with [`Halt::Missing`]: the engine loads what was wanted and
