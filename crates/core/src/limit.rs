@@ -289,8 +289,6 @@ pub struct LimitRefusal {
     pub scope: Scope,
     /// Whether even an unused limit would refuse it.
     pub too_large: bool,
-    /// Whether a smaller estimate would have been let through.
-    pub by_estimate: bool,
     /// When the passing of time alone helps.
     pub until: Option<Timestamp>,
 }
@@ -299,6 +297,24 @@ impl Policy {
     /// Whether nothing is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether this agent may use a model.
+    ///
+    /// # Errors
+    /// The refusal in the words that clients know.
+    pub fn allows_model(&self, scope: &Scope, model: Option<&ModelName>) -> Result<(), Box<LimitRefusal>> {
+        match model {
+            Some(model) if !self.model_allowlist.is_empty() && !self.model_allowlist.contains(model) => {
+                Err(Box::new(LimitRefusal {
+                    reason: format!("model not in allowlist: {model}"),
+                    scope: scope.clone(),
+                    too_large: true,
+                    until: None,
+                }))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The limit of this window, if one is set.
@@ -334,13 +350,12 @@ impl Policy {
                 reason: format!("repository cooling down after failure: {repo}"),
                 scope: scope.clone(),
                 too_large: false,
-                by_estimate: false,
                 until: Some(counter.cooldown_until),
             }));
         }
         let mut refusal = None;
         for limit in &self.limits {
-            if let Some((quantity, too_large, by_estimate)) = limit.refuses(counter, ask, now)
+            if let Some((quantity, too_large)) = limit.refuses(counter, ask, now)
                 && (refusal.is_none() || too_large)
             {
                 // What can never pass says more than what cannot pass now.
@@ -348,7 +363,6 @@ impl Policy {
                     reason: reason(scope, limit.window, quantity),
                     scope: scope.clone(),
                     too_large,
-                    by_estimate,
                     until: match quantity {
                         Quantity::Concurrent => None,
                         _ if too_large => None,
@@ -384,37 +398,30 @@ pub(crate) fn signed(count: u64) -> i64 {
 }
 
 impl Limit {
-    /// What refuses this start, whether the limit is smaller than the ask itself, and whether a smaller estimate
-    /// would be let through.
-    fn refuses(&self, counter: &Counter, ask: Ask, now: Timestamp) -> Option<(Quantity, bool, bool)> {
+    /// What refuses this start, and whether the limit is smaller than the ask itself.
+    fn refuses(&self, counter: &Counter, ask: Ask, now: Timestamp) -> Option<(Quantity, bool)> {
         let used = counter.window(self.window, now);
         if let Some(bound) = self.tokens {
             let (bound, own) = (signed(bound), signed(ask.tokens));
             let taken = used.tokens.saturating_add(signed(counter.held_tokens));
-            if taken >= bound {
-                return Some((Quantity::Tokens, own > bound, false));
-            }
-            if taken.saturating_add(own) > bound {
-                return Some((Quantity::Tokens, own > bound, true));
+            if taken >= bound || taken.saturating_add(own) > bound {
+                return Some((Quantity::Tokens, own > bound));
             }
         }
         if let Some(bound) = self.cost {
             let taken = used.cost + counter.held_cost;
-            if taken >= bound {
-                return Some((Quantity::Cost, ask.cost > bound, false));
-            }
-            if taken + ask.cost > bound {
-                return Some((Quantity::Cost, ask.cost > bound, true));
+            if taken >= bound || taken + ask.cost > bound {
+                return Some((Quantity::Cost, ask.cost > bound));
             }
         }
         if self.jobs.is_some_and(|bound| used.jobs >= bound) {
-            return Some((Quantity::Jobs, self.jobs == Some(0), false));
+            return Some((Quantity::Jobs, self.jobs == Some(0)));
         }
         if self
             .concurrent
             .is_some_and(|bound| u64::from(counter.active) >= bound)
         {
-            return Some((Quantity::Concurrent, self.concurrent == Some(0), false));
+            return Some((Quantity::Concurrent, self.concurrent == Some(0)));
         }
         let full = |bound: Option<u64>, used: u64, held: u32| {
             bound.is_some_and(|bound| used.saturating_add(u64::from(held)) >= bound)
@@ -423,10 +430,10 @@ impl Limit {
             Some(Produces::PullRequest)
                 if full(self.pull_requests, used.pull_requests, counter.held_pull_requests) =>
             {
-                Some((Quantity::PullRequests, self.pull_requests == Some(0), false))
+                Some((Quantity::PullRequests, self.pull_requests == Some(0)))
             }
             Some(Produces::Issue) if full(self.issues, used.issues, counter.held_issues) => {
-                Some((Quantity::Issues, self.issues == Some(0), false))
+                Some((Quantity::Issues, self.issues == Some(0)))
             }
             _ => None,
         }

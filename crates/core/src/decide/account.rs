@@ -241,8 +241,12 @@ impl Turn<'_> {
     /// A model that was not asked for is checked with its first report: its use is stopped where it is not allowed.
     fn check_unasked_model(&mut self, attempt: &mut Attempt, model: Option<&ModelName>) -> Need<()> {
         let Some(model) = model else { return Ok(()) };
-        let agent_policy = self.set.policy(&Scope::Agent(attempt.agent.clone()))?;
-        let allowed = agent_policy.model_allowlist.is_empty() || agent_policy.model_allowlist.contains(model);
+        let agent_scope = Scope::Agent(attempt.agent.clone());
+        let allowed = self
+            .set
+            .policy(&agent_scope)?
+            .allows_model(&agent_scope, Some(model))
+            .is_ok();
         let scope = Scope::Model(model.clone());
         let (policy, counter) = (self.set.policy(&scope)?, self.set.counter(&scope)?);
         // Its own request is booked already: only what lies beyond a limit is refused.

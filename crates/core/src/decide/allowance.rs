@@ -104,17 +104,8 @@ impl Turn<'_> {
         policy: &Policy,
         model: Option<&ModelName>,
     ) -> Need<Option<LimitRefusal>> {
-        if let Some(model) = model
-            && !policy.model_allowlist.is_empty()
-            && !policy.model_allowlist.contains(model)
-        {
-            return Ok(Some(LimitRefusal {
-                reason: format!("model not in allowlist: {model}"),
-                scope: scope.clone(),
-                too_large: true,
-                by_estimate: false,
-                until: None,
-            }));
+        if let Err(refusal) = policy.allows_model(scope, model) {
+            return Ok(Some(*refusal));
         }
         let scopes = [
             Some(scope.clone()),

@@ -426,17 +426,8 @@ impl Turn<'_> {
     ) -> Need<Result<(), Box<LimitRefusal>>> {
         let agent_scope = Scope::Agent(agent.clone());
         let policy = self.set.policy(&agent_scope)?;
-        if let Some(model) = model
-            && !policy.model_allowlist.is_empty()
-            && !policy.model_allowlist.contains(model)
-        {
-            return Ok(Err(Box::new(LimitRefusal {
-                reason: format!("model not in allowlist: {model}"),
-                scope: agent_scope,
-                too_large: true,
-                by_estimate: false,
-                until: None,
-            })));
+        if let Err(refusal) = policy.allows_model(&agent_scope, model) {
+            return Ok(Err(refusal));
         }
         let hold = self.hold_for(task, model)?;
         let ask = Ask {
