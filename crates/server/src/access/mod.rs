@@ -11,5 +11,6 @@ pub(crate) mod caller;
 pub(crate) mod directory;
 pub(crate) mod guard;
 pub(crate) mod origin;
+pub(crate) mod sight;
 pub(crate) mod sign_in;
 pub(crate) mod table;

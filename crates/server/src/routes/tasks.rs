@@ -17,6 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::access::caller::Caller;
+use crate::access::sight::Sight;
 use crate::app::{App, unexpected};
 use crate::extract::{Input, MaybeObject, Nothing, Object, Query, TaskPath};
 use crate::failure::Failure;
@@ -43,7 +44,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// List tasks
 ///
-/// In dispatch order with `status=pending`, newest first otherwise.
+/// In dispatch order with `status=pending`, newest first otherwise. A token that only speaks for an agent is shown what
+/// that agent holds, held or could run: its pages may be shorter than `limit` and still have a next one.
 #[utoipa::path(
     get, path = "/api/tasks", tag = "tasks",
     params(
@@ -64,7 +66,9 @@ async fn list_tasks(
     Query(params): Query,
 ) -> Result<Response, Failure> {
     let filter = task_filter(&params)?;
-    let page = app.handle.query(move |reader| reader.tasks(&filter)).await?;
+    let sight = Sight::of(&app, &caller).await?;
+    let mut page = app.handle.query(move |reader| reader.tasks(&filter)).await?;
+    page.tasks.retain(|stored| sight.sees(&stored.task));
     let tasks = app.present_stored(&caller.actor, page.tasks).await?;
     let mut response = reply::ok(&tasks);
     if let Some(next) = page.next {
@@ -148,7 +152,9 @@ async fn get_task(
     caller: Caller,
     TaskPath(id): TaskPath,
 ) -> Result<Response, Failure> {
+    let sight = Sight::of(&app, &caller).await?;
     let stored = app.stored_task(id).await?;
+    sight.must_see(&stored.task)?;
     let tasks = app.present_stored(&caller.actor, vec![stored]).await?;
     tasks
         .first()

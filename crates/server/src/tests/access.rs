@@ -95,6 +95,60 @@ async fn an_agent_reaches_itself_alone() {
 }
 
 #[tokio::test]
+async fn an_agent_reads_the_tasks_that_it_holds_or_could_run_and_no_others() {
+    let app = TestApp::full().await;
+    let own = app.with_roles("host", &["agent:a"]).await;
+    let admin = app.admin();
+    for (id, label) in [
+        ("mine", "go"),
+        ("open", "go"),
+        ("foreign", "rust"),
+        ("theirs", "docs"),
+    ] {
+        admin
+            .post("/api/tasks", json!({"id": id, "title": "x", "labels": [label]}))
+            .await
+            .good();
+    }
+    // An id that is not registered could claim whatever waits.
+    own.get("/api/tasks/foreign").await.good();
+    own.post(
+        "/api/agents",
+        json!({"id": "a", "capabilities": ["go"], "max_load": 1}),
+    )
+    .await
+    .good();
+    admin
+        .post("/api/agents", json!({"id": "b", "capabilities": ["docs"]}))
+        .await
+        .good();
+    let ids = |listed: serde_json::Value| -> Vec<String> {
+        let tasks = listed.as_array().unwrap();
+        tasks
+            .iter()
+            .map(|task| task["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(
+        own.get("/api/tasks/mine").await.good()["claimed_by"],
+        "a",
+        "the first task went to the only agent with its label"
+    );
+    own.get("/api/tasks/open").await.good();
+    own.get("/api/tasks/foreign").await.refused(403, "forbidden");
+    own.get("/api/tasks/theirs").await.refused(403, "forbidden");
+    assert_eq!(ids(own.get("/api/tasks").await.good()), ["open", "mine"]);
+    // What it ran stays its own; and a token that may submit reads everything.
+    own.post("/api/tasks/mine/complete", json!({"success": true}))
+        .await
+        .good();
+    own.get("/api/tasks/mine").await.good();
+    let client = app.with_roles("client", &["submit", "agent:a"]).await;
+    client.get("/api/tasks/theirs").await.good();
+    assert_eq!(ids(client.get("/api/tasks").await.good()).len(), 4);
+}
+
+#[tokio::test]
 async fn tokens_are_made_listed_and_revoked_at_once() {
     let app = TestApp::full().await;
     let admin = app.admin();
