@@ -12,6 +12,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("wire", &["core"]),
     ("store", &["core"]),
     ("engine", &["core", "store"]),
+    ("sim", &["core", "engine", "store"]),
     ("server", &["core", "engine", "store", "wire"]),
     ("client", &["core", "wire"]),
     ("worker", &["client", "core", "wire"]),

@@ -8,6 +8,9 @@ use adjutant_core::time::{Span, Timestamp};
 pub trait Clock: Send {
     /// The time; never earlier than an earlier answer.
     fn now(&mut self) -> Timestamp;
+
+    /// Time is at least this: a store speaks of it.
+    fn advance(&mut self, to: Timestamp);
 }
 
 /// The machine's clock. When it is set forward, or the machine slept, time jumps ahead; when it is set back, time goes
@@ -54,6 +57,13 @@ impl Clock for SystemClock {
         }
         steady
     }
+
+    fn advance(&mut self, to: Timestamp) {
+        if to > self.now() {
+            self.anchor = to;
+            self.since = Instant::now();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -70,5 +80,15 @@ mod tests {
         let first = clock.now();
         assert!(first >= ahead);
         assert!(clock.now() >= first);
+    }
+
+    #[test]
+    fn a_clock_goes_on_from_what_a_store_knows() {
+        let mut clock = SystemClock::new();
+        let known = wall() + Span::DAY;
+        clock.advance(known);
+        assert!(clock.now() >= known);
+        clock.advance(wall());
+        assert!(clock.now() >= known);
     }
 }

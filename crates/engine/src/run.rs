@@ -86,6 +86,7 @@ impl Engine {
             Timestamp::NEVER
         };
         let turns = Turns::new(store, settings, clock.now())?;
+        clock.advance(turns.newest());
         let (inbox, mail) = sync_channel(INBOX);
         let (seq, last_seq) = watch::channel(first_seq);
         let (end, ended) = watch::channel(false);

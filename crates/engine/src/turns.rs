@@ -70,6 +70,11 @@ impl<S: Store> Turns<S> {
         &mut self.store
     }
 
+    /// The newest time that the store speaks of, as far as it is known: no turn may lie before it.
+    pub fn newest(&self) -> Timestamp {
+        self.set.last_now()
+    }
+
     /// The earliest time at which the passing of time alone changes something.
     pub fn next_deadline(&self, now: Timestamp) -> Timestamp {
         self.set.next_deadline(now)

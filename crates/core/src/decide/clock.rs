@@ -240,9 +240,10 @@ impl Turn<'_> {
     }
 
     /// A lock may be free and yet be kept from all who want it, because an earlier task that wants it had an agent
-    /// then and has none now. So free locks are offered again now and then.
+    /// then and has none now. So free locks are offered again now and then. Where servers share a store, the passes that
+    /// look at everything do that.
     fn sweep_locks(&mut self) {
-        if self.now.since(self.set.locks_swept) < LOCK_SWEEP {
+        if !self.set.is_complete() || self.now.since(self.set.locks_swept) < LOCK_SWEEP {
             return;
         }
         self.set.locks_swept = self.now;

@@ -347,7 +347,8 @@ impl Turn<'_> {
                 let mut again = Vec::with_capacity(items.len());
                 for item in items {
                     again.push(match item {
-                        ReplayItem::Task(id) => Ok(self.existing(id)?),
+                        // One that has been forgotten meanwhile is missing alone.
+                        ReplayItem::Task(id) => self.set.find_task(id)?.ok_or_else(|| no_task(id)),
                         ReplayItem::Refused {
                             slug,
                             message,

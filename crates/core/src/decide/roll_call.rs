@@ -232,7 +232,7 @@ impl Turn<'_> {
         let (mut stop, new_stop) = self.stops(&agent, &sync.running, sync.heartbeat)?;
         let repeated_stop = sync.repeats && !stop.is_empty();
         let news = new_stop || repeated_stop || self.is_news(&sync) || !sync.done.is_empty();
-        stop.extend(sync.strange.iter().cloned());
+        stop.extend(self.still_strange(&agent, &sync.strange)?);
         let start = if sync.heartbeat {
             Vec::new()
         } else {
@@ -258,6 +258,23 @@ impl Turn<'_> {
             });
         }
         Ok(Some(Ok(self.sync_answer(&agent, start, stop, done))))
+    }
+
+    /// What the agent runs and must stop, less what has become its own in the meantime: a store that was restored gives
+    /// out numbers that an agent may know already.
+    fn still_strange(&mut self, agent: &Agent, strange: &[Stop]) -> Need<Vec<Stop>> {
+        if strange.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut own = Vec::with_capacity(agent.attempts.len());
+        for key in &agent.attempts {
+            own.extend(self.set.attempt(*key)?.filter(|attempt| attempt.is_live()));
+        }
+        let is_own = |stop: &&Stop| {
+            own.iter()
+                .any(|attempt| attempt.task_id == stop.id && attempt.key.number == stop.attempt)
+        };
+        Ok(strange.iter().filter(|stop| !is_own(stop)).cloned().collect())
     }
 
     /// Whether something that the agent runs and must not was not told in the answer before.
@@ -430,7 +447,7 @@ impl Turn<'_> {
         let waiter = Arc::clone(waiter);
         let agent = self.registered(id)?;
         let (mut stop, _) = self.stops(&agent, &waiter.running, false)?;
-        stop.extend(waiter.strange.iter().cloned());
+        stop.extend(self.still_strange(&agent, &waiter.strange)?);
         let start = self.offers(&agent, waiter.max)?;
         self.set.waiters.put(id.clone(), None);
         let answer = self.sync_answer(&agent, start, stop, Vec::new());
@@ -455,7 +472,7 @@ impl Turn<'_> {
                 continue;
             };
             let (mut stop, new_stop) = self.stops(&agent, &waiter.running, false)?;
-            stop.extend(waiter.strange.iter().cloned());
+            stop.extend(self.still_strange(&agent, &waiter.strange)?);
             let start = self.offers(&agent, waiter.max)?;
             if start.is_empty() && !new_stop {
                 continue;

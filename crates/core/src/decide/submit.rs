@@ -178,15 +178,16 @@ impl Turn<'_> {
         siblings: &BTreeMap<TaskId, TaskKey>,
     ) -> Need<BTreeMap<TaskKey, DependencyState>> {
         let mut found = BTreeMap::new();
+        let mut unknown = None;
         let mut missing = false;
+        if new.body.dependencies.contains(&new.id) {
+            return Err(Rejection::new(
+                Slug::DependencyCycle,
+                format!("dependencies: `{}` cannot depend on itself", new.id),
+            )
+            .into());
+        }
         for id in &new.body.dependencies {
-            if *id == new.id {
-                return Err(Rejection::new(
-                    Slug::DependencyCycle,
-                    format!("dependencies: `{id}` cannot depend on itself"),
-                )
-                .into());
-            }
             let key = match siblings.get(id) {
                 Some(key) => Ok(Some(*key)),
                 None => self.set.find_task(id),
@@ -194,11 +195,8 @@ impl Turn<'_> {
             let task = match key {
                 Ok(Some(key)) => self.set.task(key),
                 Ok(None) => {
-                    return Err(Rejection::new(
-                        Slug::UnknownDependency,
-                        format!("dependencies: no task `{id}`"),
-                    )
-                    .into());
+                    unknown.get_or_insert(id);
+                    continue;
                 }
                 Err(halt) => Err(halt),
             };
@@ -210,7 +208,14 @@ impl Turn<'_> {
                 Err(halt) => return Err(halt),
             }
         }
-        if missing { Err(Halt::Missing) } else { Ok(found) }
+        // What was asked for is waited for, whatever else is wrong.
+        match unknown {
+            _ if missing => Err(Halt::Missing),
+            Some(id) => {
+                Err(Rejection::new(Slug::UnknownDependency, format!("dependencies: no task `{id}`")).into())
+            }
+            None => Ok(found),
+        }
     }
 }
 

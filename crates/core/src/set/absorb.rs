@@ -180,6 +180,11 @@ impl WorkingSet {
 
     /// Begins with all that a complete set needs. Whatever time may have changed since is looked at right away.
     pub fn begin(&mut self, rows: Rows, now: Timestamp) {
+        // The clock may have been set back while nobody ran. Were the turns to follow it, what was booked in a later
+        // hour would be out of its period, and come twice.
+        let booked = rows.counters.iter().map(|counter| counter.hour.start).max();
+        let known = rows.latest.into_iter().chain(booked);
+        let now = known.fold(now, Timestamp::max);
         self.last_now = now;
         self.watched_since = now;
         let agents: Vec<Arc<Agent>> = rows.agents.clone();

@@ -167,8 +167,10 @@ pub struct Rows {
     pub onlookers: Vec<Onlooker>,
     /// Scopes that came along with something else, whether anything is set or used for them or not.
     pub known_scopes: Vec<Scope>,
-    /// The key of the newest task, and whatever else the store knows of its own time.
+    /// The key of the newest task.
     pub newest: Option<TaskKey>,
+    /// When the last event happened: told by a census, so that time does not step back over a restart.
+    pub latest: Option<Timestamp>,
     /// Something was left out because another server has locked it.
     pub skipped: bool,
 }
@@ -252,7 +254,7 @@ pub struct Ending {
 }
 
 /// Everything that a turn writes, in one transaction.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Changes {
     /// Tasks.
     pub tasks: Vec<Change<TaskKey, Task>>,

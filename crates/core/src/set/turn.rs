@@ -50,7 +50,8 @@ impl WorkingSet {
             if restored.is_none()
                 && let Some(task) = undone
             {
-                ids.remove(&task.id);
+                // That no such task is stored stays known: forgotten, it would be asked for again with every round.
+                ids.insert(task.id.clone(), None);
                 edge_lists.remove(key);
             }
         });
@@ -279,6 +280,11 @@ impl WorkingSet {
             locks_swept: self.locks_swept,
             ..Self::new(self.settings, false)
         }
+    }
+
+    /// The time of the last turn, or what the rows spoke of at the start: no turn lies before it.
+    pub const fn last_now(&self) -> Timestamp {
+        self.last_now
     }
 
     /// The earliest time at which the passing of time alone changes something.

@@ -209,3 +209,19 @@ fn a_reset_ends_a_cooldown() {
     fleet.reset("repo:o/r");
     assert_eq!(fleet.status("y"), InProgress);
 }
+
+#[test]
+fn a_clock_that_was_set_back_while_nobody_ran_brings_no_period_twice() {
+    // I3, I9
+    let mut fleet = Fleet::new();
+    fleet.limit("agent:a", [jobs(hourly(), 1)]);
+    fleet.join(agent("a").load(2));
+    let next = fleet.next_hour();
+    fleet.advance_to(next);
+    fleet.submit(task("first")).unwrap();
+    fleet.now = fleet.now - Span::HOUR;
+    fleet.restart();
+    fleet.submit(task("second")).unwrap();
+    assert_eq!(fleet.statuses(["first", "second"]), [InProgress, Pending]);
+    assert_eq!(fleet.jobs("agent:a"), 1);
+}

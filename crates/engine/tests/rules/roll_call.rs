@@ -4,6 +4,7 @@ use adjutant_core::attempt::StopReason;
 use adjutant_core::command::Command;
 use adjutant_core::rejection::Slug;
 use adjutant_core::task::Status;
+use adjutant_core::time::Span;
 
 use crate::harness::*;
 
@@ -297,4 +298,19 @@ fn a_sync_of_an_agent_that_never_registered_is_refused() {
         fleet.call(Command::Drain("a".into())).unwrap_err().slug,
         Slug::AgentNotFound
     );
+}
+
+#[test]
+fn an_attempt_that_becomes_the_agents_own_in_the_same_turn_is_not_stopped() {
+    let mut fleet = Fleet::new();
+    fleet.join(agent("a").load(1));
+    fleet.submit(task("x")).unwrap();
+    fleet.advance(Span::from_secs(31));
+    // The offer was not fetched: nothing is given to the agent until it calls the roll. It claims to run an attempt
+    // that this very call brings about, as after a restore, where numbers come again.
+    assert_eq!(fleet.status("x"), Pending);
+    let next = fleet.attempt("x") + 1;
+    let answer = fleet.sync(roll("a").running([("x", next)]));
+    assert_eq!(starts(&answer), [("x".to_owned(), next)]);
+    assert_eq!(stops(&answer), []);
 }

@@ -190,3 +190,33 @@ fn a_sync_and_a_submission_in_one_turn_meet() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_batch_whose_items_need_different_rows_is_decided() {
+    let mut fleet = Fleet::new();
+    fleet.submit(task("ended")).unwrap();
+    fleet.cancel("ended").unwrap();
+    // What ended is in memory no more: one item waits for its row while the others are accepted, round after round.
+    let items = fleet.submit_all([
+        task("one"),
+        task("two").after(["ended"]),
+        task("three").labels(["new"]),
+    ]);
+    assert!(items.iter().all(Result::is_ok));
+    assert_eq!(
+        fleet.statuses(["one", "two", "three"]),
+        [Pending, Status::Blocked, Pending]
+    );
+}
+
+#[test]
+fn a_dependency_that_is_unknown_is_refused_whatever_else_must_be_loaded() {
+    let mut fleet = Fleet::new();
+    for id in ["ended", "other"] {
+        fleet.submit(task(id)).unwrap();
+        fleet.cancel(id).unwrap();
+    }
+    fleet.restart();
+    let refused = fleet.submit(task("x").after(["ended", "nothing", "other"]));
+    assert_eq!(refused.unwrap_err().slug, Slug::UnknownDependency);
+}

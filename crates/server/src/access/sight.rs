@@ -64,7 +64,7 @@ impl Sight {
                 Ok(Answer::Agent(agent)) => agents.push(Taker::Registered(agent)),
                 Ok(other) => return Err(unexpected(&other)),
                 Err(Failure(rejection)) if rejection.slug == Slug::AgentNotFound => {
-                    agents.push(Taker::Stranger)
+                    agents.push(Taker::Stranger);
                 }
                 Err(failure) => return Err(failure),
             }

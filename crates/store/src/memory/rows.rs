@@ -166,6 +166,7 @@ impl World {
             classes: self.classes.clone(),
             queues: self.queues(),
             newest: Some(self.newest()),
+            latest: self.events.last().map(|event| event.at),
             ..Rows::default()
         }
     }

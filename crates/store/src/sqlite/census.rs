@@ -6,7 +6,8 @@ use adjutant_core::attempt::AttemptKey;
 use adjutant_core::name::AgentId;
 use adjutant_core::set::rows::Rows;
 use adjutant_core::task::{ClassId, Queue, TaskKey};
-use rusqlite::{Connection, Result, Row, params};
+use adjutant_core::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 
 use super::codec::{
     AGENT, ATTEMPT, COUNTER, read_agent, read_attempt, read_class, read_counter, read_gate, read_policy,
@@ -43,6 +44,7 @@ pub(super) fn census(db: &Connection, classes: &mut Classes) -> Result<Rows> {
         })?,
         queues: queues(db)?,
         newest: Some(newest(db)?),
+        latest: latest(db)?,
         ..Rows::default()
     };
     for class in &rows.classes {
@@ -89,6 +91,13 @@ fn newest(db: &Connection) -> Result<TaskKey> {
         [],
         |row| Ok(TaskKey(row.get(0)?)),
     )
+}
+
+fn latest(db: &Connection) -> Result<Option<Timestamp>> {
+    db.query_row("SELECT at FROM event ORDER BY seq DESC LIMIT 1", [], |row| {
+        Ok(Timestamp::from_micros(row.get(0)?))
+    })
+    .optional()
 }
 
 /// The queues in which something waits, with their lengths.
