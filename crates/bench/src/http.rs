@@ -58,18 +58,21 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends a request and waits for its answer, which may be a refusal; gives its status.
+    pub(crate) async fn offer(&mut self, path: &str, body: &[u8]) -> io::Result<u16> {
+        self.send(path, body).await?;
+        self.read_answer().await?;
+        let status = self
+            .read
+            .get(9..12)
+            .and_then(|status| std::str::from_utf8(status).ok());
+        status
+            .and_then(|status| status.parse().ok())
+            .ok_or_else(|| io::Error::other("an answer has no status"))
+    }
+
     async fn receive(&mut self, path: &str) -> io::Result<&[u8]> {
-        self.read.clear();
-        self.read.shrink_to(KEPT_BYTES);
-        let (head, length) = loop {
-            if let Some(head) = find(&self.read, b"\r\n\r\n") {
-                break (head + 4, content_length(&self.read[..head])?);
-            }
-            self.fill().await?;
-        };
-        while self.read.len() < head + length {
-            self.fill().await?;
-        }
+        let (head, length) = self.read_answer().await?;
         if !self.read.starts_with(b"HTTP/1.1 2") {
             let answer = String::from_utf8_lossy(&self.read);
             let status = answer.lines().next().unwrap_or_default();
@@ -81,12 +84,31 @@ impl Connection {
         Ok(&self.read[head..head + length])
     }
 
+    /// Reads one answer whole; gives where its body begins and how long it is.
+    async fn read_answer(&mut self) -> io::Result<(usize, usize)> {
+        self.read.clear();
+        self.read.shrink_to(KEPT_BYTES);
+        let (head, length) = loop {
+            if let Some(head) = find(&self.read, b"\r\n\r\n") {
+                break (head + 4, content_length(&self.read[..head])?);
+            }
+            self.fill().await?;
+        };
+        while self.read.len() < head + length {
+            self.fill().await?;
+        }
+        Ok((head, length))
+    }
+
     async fn fill(&mut self) -> io::Result<()> {
         if self.read.len() > MAX_ANSWER_BYTES {
             return Err(io::Error::other("an answer is too long"));
         }
         match self.stream.read_buf(&mut self.read).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            0 => Err(io::Error::other(format!(
+                "the server closed a connection, after {} bytes of an answer",
+                self.read.len()
+            ))),
             _ => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::io;
 use serde::Deserialize;
 
 use crate::http::Connection;
-use crate::server::Server;
+use crate::server::{Reach, Server};
 
 /// How long a sync waits. Work comes within milliseconds, or something is wrong.
 const WAIT_SECS: u32 = 15;
@@ -52,7 +52,12 @@ pub(crate) struct Agent {
 impl Agent {
     /// Registers an agent with one capability.
     pub(crate) async fn register(server: &Server, id: String, label: &str) -> io::Result<Self> {
-        let mut connection = server.connect().await?;
+        Self::register_at(server.reach(), id, label).await
+    }
+
+    /// The same from another thread.
+    pub(crate) async fn register_at(reach: Reach, id: String, label: &str) -> io::Result<Self> {
+        let mut connection = reach.connect().await?;
         let body = format!(r#"{{"id":"{id}","capabilities":["{label}"],"max_load":1}}"#);
         connection.post("/api/agents", body.as_bytes()).await?;
         let path = format!("/api/agents/{id}/sync");
@@ -85,6 +90,12 @@ impl Agent {
             id: start.task.id,
             attempt: start.attempt,
         }))
+    }
+
+    /// Asks whether there is something to do, without waiting.
+    pub(crate) async fn look(&mut self) -> io::Result<()> {
+        self.connection.post(&self.path, br#"{"running":[]}"#).await?;
+        Ok(())
     }
 
     /// Begins to wait for work, and leaves the answer for another time.

@@ -83,7 +83,12 @@ impl Server {
 
     /// Opens a connection.
     pub(crate) async fn connect(&self) -> io::Result<Connection> {
-        Connection::open(self.address, TOKEN).await
+        self.reach().connect().await
+    }
+
+    /// How to reach it from another thread.
+    pub(crate) const fn reach(&self) -> Reach {
+        Reach(self.address)
     }
 
     /// Its resident memory in MiB.
@@ -100,6 +105,17 @@ impl Server {
     /// is needed any more, so it is not asked to end in good order.
     pub(crate) async fn end(mut self) -> io::Result<()> {
         self.child.kill().await
+    }
+}
+
+/// How to reach a server.
+#[derive(Clone, Copy)]
+pub(crate) struct Reach(SocketAddr);
+
+impl Reach {
+    /// Opens a connection.
+    pub(crate) async fn connect(self) -> io::Result<Connection> {
+        Connection::open(self.0, TOKEN).await
     }
 }
 

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, allowance, completions, events, limit, model, openapi, repo, serve, status, task, token, up,
-    worker,
+    agent, allowance, backup, completions, doctor, events, limit, model, openapi, repo, restore, serve,
+    status, task, token, up, worker,
 };
 
 /// Roll-call, routing and rations for fleets of AI agents.
@@ -42,12 +42,34 @@ pub(crate) struct Global {
     /// The access token [env: ADJUTANT_TOKEN, ADJUTANT_ADMIN_TOKEN] [default: adjutant.token beside the store]
     #[arg(long, global = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
+    /// Trust servers whose certificate an authority in this PEM file signed, and no others [env: ADJUTANT_CA]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca: Option<String>,
     /// Where tasks are kept [env: ADJUTANT_STORE] [default: sqlite:./adjutant.db]
     #[arg(long, global = true, value_name = "STORE")]
     pub(crate) store: Option<String>,
     /// The configuration file [env: ADJUTANT_CONFIG] [default: adjutant.toml, where there is one]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// Options of servers that forget what is over.
+#[derive(Args, Debug, Default, Clone)]
+#[command(next_help_heading = "What is kept (everything, when nothing is said)")]
+pub(crate) struct Keeping {
+    /// Forget tasks that ended longer ago, at least 25h [env: ADJUTANT_KEEP_FINISHED]
+    #[arg(long = "keep-finished", value_name = "DURATION")]
+    pub(crate) finished: Option<String>,
+    /// Keep the newest so many of the tasks that are over; younger ones than 25h stay as well
+    /// [env: ADJUTANT_KEEP_FINISHED_COUNT]
+    #[arg(long = "keep-finished-count", value_name = "N")]
+    pub(crate) finished_count: Option<String>,
+    /// Forget older events, at least 1h [env: ADJUTANT_KEEP_EVENTS]
+    #[arg(long = "keep-events", value_name = "DURATION")]
+    pub(crate) events: Option<String>,
+    /// Keep the newest so many events; younger ones than 1h stay as well [env: ADJUTANT_KEEP_EVENTS_COUNT]
+    #[arg(long = "keep-events-count", value_name = "N")]
+    pub(crate) events_count: Option<String>,
 }
 
 /// Options of commands that log.
@@ -91,6 +113,9 @@ pub(crate) enum Command {
     /// Make, list and revoke access tokens
     #[command(subcommand)]
     Token(token::Command),
+    Backup(backup::Arguments),
+    Restore(restore::Arguments),
+    Doctor(doctor::Arguments),
     Completions(completions::Arguments),
     Openapi(openapi::Arguments),
 }
@@ -123,6 +148,6 @@ mod tests {
             );
             assert!(leaf.get_about().is_some(), "{path} does not say what it does");
         });
-        assert!(leaves >= 38, "{leaves}");
+        assert!(leaves >= 41, "{leaves}");
     }
 }

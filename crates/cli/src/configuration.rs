@@ -2,6 +2,8 @@
 //!
 //! Every value is parsed here, once, and a wrong one is told with the name of where it came from.
 
+mod retention;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -31,8 +33,15 @@ struct File {
     store: Option<String>,
     open: Option<bool>,
     public_url: Option<String>,
+    tls_cert: Option<String>,
+    tls_key: Option<String>,
+    ca: Option<String>,
     agent_ttl: Option<Span>,
     claim_lease: Option<Span>,
+    keep_finished: Option<Span>,
+    keep_finished_count: Option<u64>,
+    keep_events: Option<Span>,
+    keep_events_count: Option<u64>,
     log_format: Option<String>,
     log_level: Option<String>,
     default_allowance: Option<AllowanceEntry>,
@@ -56,6 +65,7 @@ pub(crate) struct Configuration {
     url: Option<String>,
     token: Option<String>,
     store: Option<String>,
+    ca: Option<String>,
 }
 
 impl Configuration {
@@ -83,6 +93,7 @@ impl Configuration {
             url: global.url.clone(),
             token: global.token.clone(),
             store: global.store.clone(),
+            ca: global.ca.clone(),
         })
     }
 
@@ -152,16 +163,19 @@ impl Configuration {
 
     /// The server that commands talk to.
     pub(crate) fn url(&self) -> Outcome<String> {
-        match self.text(self.url.as_ref(), "url", self.file.url.as_ref()) {
-            Some((value, place)) => {
-                if value.starts_with("http://") || value.starts_with("https://") {
-                    Ok(value.trim_end_matches('/').to_owned())
-                } else {
-                    Err(Failure::usage(format!("{place}: `{value}` is not a URL"))
-                        .hint("write for example http://127.0.0.1:7717"))
-                }
-            }
-            None => Ok(format!("http://{}", reachable(self.listen(None, None)?))),
+        let Some((value, place)) = self.text(self.url.as_ref(), "url", self.file.url.as_ref()) else {
+            let scheme = if self.tls_cert(None).is_some() {
+                "https"
+            } else {
+                "http"
+            };
+            return Ok(format!("{scheme}://{}", reachable(self.listen(None, None)?)));
+        };
+        if value.starts_with("http://") || value.starts_with("https://") {
+            Ok(value.trim_end_matches('/').to_owned())
+        } else {
+            Err(Failure::usage(format!("{place}: `{value}` is not a URL"))
+                .hint("write for example http://127.0.0.1:7717"))
         }
     }
 
@@ -229,6 +243,38 @@ impl Configuration {
     pub(crate) fn public_url(&self, flag: Option<&String>) -> Option<String> {
         self.text(flag, "public_url", self.file.public_url.as_ref())
             .map(|(value, _)| value)
+    }
+
+    /// The file with the certificate that the server shows.
+    pub(crate) fn tls_cert(&self, flag: Option<&String>) -> Option<PathBuf> {
+        self.path(flag, "tls_cert", self.file.tls_cert.as_ref())
+    }
+
+    /// The file with the private key of that certificate.
+    pub(crate) fn tls_key(&self, flag: Option<&String>) -> Option<PathBuf> {
+        self.path(flag, "tls_key", self.file.tls_key.as_ref())
+    }
+
+    /// The file with the certificates of authorities that commands trust instead of the system's.
+    pub(crate) fn ca_file(&self) -> Option<PathBuf> {
+        self.path(self.ca.as_ref(), "ca", self.file.ca.as_ref())
+    }
+
+    /// The same as PEM.
+    pub(crate) fn ca(&self) -> Outcome<Option<Vec<u8>>> {
+        let Some(file) = self.ca_file() else {
+            return Ok(None);
+        };
+        std::fs::read(&file).map(Some).map_err(|error| {
+            Failure::usage(format!(
+                "cannot read the certificates in {}: {error}",
+                file.display()
+            ))
+        })
+    }
+
+    fn path(&self, flag: Option<&String>, name: &str, in_file: Option<&String>) -> Option<PathBuf> {
+        self.text(flag, name, in_file).map(|(value, _)| value.into())
     }
 
     /// Whether the server asks for no tokens.
@@ -318,7 +364,7 @@ fn is_this_machine(url: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn configuration(
+    pub(super) fn configuration(
         file: &str,
         environment: &'static [(&'static str, &'static str)],
     ) -> Outcome<Configuration> {

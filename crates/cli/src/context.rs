@@ -17,10 +17,14 @@ pub(crate) struct Context {
 impl Context {
     /// A client of the configured server.
     pub(crate) fn client(&self) -> Outcome<Client> {
-        Ok(Client::new(
-            &self.configuration.url()?,
-            self.configuration.token()?,
-        )?)
+        let mut builder = Client::builder(&self.configuration.url()?);
+        if let Some(token) = self.configuration.token()? {
+            builder = builder.token(token);
+        }
+        if let Some(pem) = self.configuration.ca()? {
+            builder = builder.authorities(pem);
+        }
+        Ok(builder.build()?)
     }
 }
 

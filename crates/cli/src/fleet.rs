@@ -208,7 +208,7 @@ impl Fleet {
         Self::parse(file, &text)
     }
 
-    fn parse(file: &Path, text: &str) -> Outcome<Self> {
+    pub(crate) fn parse(file: &Path, text: &str) -> Outcome<Self> {
         let mut fleet: Self = toml_file::parse(file, text)?;
         fleet.check(file, text)?;
         let base = file.parent().unwrap_or(Path::new(""));

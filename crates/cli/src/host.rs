@@ -1,7 +1,8 @@
 //! The composition: a store, an engine on it, and a server in front, in this process.
 //!
 //! The address is taken first, so that a busy port costs nothing; then the store is opened, the engine started, the
-//! tokens put in place, and at last requests are answered. It ends in the other direction.
+//! tokens put in place, and at last requests are answered: a host that has started cannot fail to answer any more. It
+//! ends in the other direction.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,19 +14,31 @@ use adjutant_core::access::{Actor, Role};
 use adjutant_core::command::{AccessToken, Command};
 use adjutant_core::limit::Policy;
 use adjutant_core::time::{Span, Timestamp};
-use adjutant_engine::{Engine, Handle, Refusal};
-use adjutant_server::{ServeError, token};
+use adjutant_engine::clock::SystemClock;
+use adjutant_engine::{Engine, Handle, Refusal, Retention};
+use adjutant_server::{ServeError, Server, Tls, token};
 use adjutant_store::sqlite::{OpenError, Sqlite};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Failure, Outcome};
 use crate::fleet::AllowanceEntry;
+use crate::open_files;
 use crate::store_url::StoreUrl;
 
 /// The name of the token that the first start makes.
 const ADMIN: &str = "admin";
+
+/// Files that are open beside connections: the store with its readers, logs, and some to spare.
+const OWN_FILES: usize = 64;
+/// A server that can serve fewer connections than this is of no use, and tries.
+const LEAST_CONNECTIONS: usize = 16;
+
+/// What helps a store that is damaged.
+const MEND: &str = "move it and the files beside it away and put a backup in its place with `adjutant restore`; \
+    without one, `sqlite3 FILE .recover` saves what can be read";
 
 /// What a host is told.
 pub(crate) struct Settings {
@@ -37,10 +50,14 @@ pub(crate) struct Settings {
     pub(crate) open: bool,
     /// The URL by which others reach it.
     pub(crate) public_url: Option<String>,
+    /// The certificate and key, where it speaks TLS.
+    pub(crate) tls: Option<Tls>,
     /// How long an agent may be silent.
     pub(crate) agent_ttl: Option<Span>,
     /// How long a claim by an agent that is not registered lasts.
     pub(crate) claim_lease: Option<Span>,
+    /// What is kept of what is over.
+    pub(crate) retention: Retention,
     /// What agents without an allowance of their own may use.
     pub(crate) default_allowance: Option<AllowanceEntry>,
     /// The admin token that the operator chose.
@@ -50,6 +67,32 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// What the server is told, when it listens on this address and may have so many files open.
+    fn server(&self, address: SocketAddr, files: usize) -> adjutant_server::Config {
+        let mut config = adjutant_server::Config {
+            listen_names: vec![self.listen.ip().to_string(), address.ip().to_string()],
+            public_url: self.public_url.clone(),
+            tls: self.tls.clone(),
+            open: self.open,
+            ..adjutant_server::Config::default()
+        };
+        let excess = config.files().saturating_sub(files);
+        config.max_connections = config
+            .max_connections
+            .saturating_sub(excess)
+            .max(LEAST_CONNECTIONS);
+        config
+    }
+
+    /// Whether what is sent can be read on its way.
+    fn is_in_the_clear(&self) -> bool {
+        let behind_tls = self
+            .public_url
+            .as_ref()
+            .is_some_and(|url| url.starts_with("https://"));
+        !self.listen.ip().is_loopback() && self.tls.is_none() && !behind_tls
+    }
+
     fn engine(&self) -> adjutant_engine::Settings {
         let defaults = adjutant_engine::Settings::default();
         let mut policy = Policy::default();
@@ -90,7 +133,7 @@ pub(crate) struct Host {
     pub(crate) address: SocketAddr,
     running: Running,
     /// Gone once its end was told.
-    server: Option<JoinHandle<Result<(), ServeError>>>,
+    server: Option<JoinHandle<()>>,
     shutdown: CancellationToken,
     guests: Vec<Guest>,
 }
@@ -107,8 +150,18 @@ impl Host {
         }
         let listener = bind(settings.listen).await?;
         let address = listener.local_addr()?;
-        let running = Running::start(&settings.store, settings.engine())?;
-        match Self::serve(&settings, &running, listener, address).await {
+        let config = settings.server(address, open_files::allowed().saturating_sub(OWN_FILES));
+        config.check()?;
+        tell_room(config.max_connections);
+        if settings.is_in_the_clear() {
+            tracing::warn!(
+                %address,
+                "tokens and tasks can be read on their way here: give --tls-cert and --tls-key, or put a TLS proxy in \
+                 front and set --public-url to its https:// address"
+            );
+        }
+        let running = Running::start(&settings.store, settings.engine(), settings.retention)?;
+        match Self::serve(&settings, &running, listener, config).await {
             Ok((server, shutdown)) => Ok(Self {
                 address,
                 running,
@@ -127,8 +180,8 @@ impl Host {
         settings: &Settings,
         running: &Running,
         listener: TcpListener,
-        address: SocketAddr,
-    ) -> Outcome<(JoinHandle<Result<(), ServeError>>, CancellationToken)> {
+        config: adjutant_server::Config,
+    ) -> Outcome<(JoinHandle<()>, CancellationToken)> {
         admit_admin(settings, &running.handle).await?;
         for guest in &settings.guests {
             put_token(
@@ -139,15 +192,9 @@ impl Host {
             )
             .await?;
         }
-        let config = adjutant_server::Config {
-            listen_names: vec![settings.listen.ip().to_string(), address.ip().to_string()],
-            public_url: settings.public_url.clone(),
-            open: settings.open,
-            ..adjutant_server::Config::default()
-        };
         let shutdown = CancellationToken::new();
-        let server = adjutant_server::serve(listener, running.handle.clone(), config, shutdown.clone());
-        Ok((tokio::spawn(server), shutdown))
+        let server = Server::open(running.handle.clone(), config, shutdown.clone()).await?;
+        Ok((tokio::spawn(server.run(listener)), shutdown))
     }
 
     /// Waits until the server or the engine ends by itself, which neither should, and says why it did.
@@ -160,8 +207,7 @@ impl Host {
         };
         let failure = tokio::select! {
             ended = server => match ended {
-                Ok(Ok(())) => Failure::new("the server has ended"),
-                Ok(Err(error)) => error.into(),
+                Ok(()) => Failure::new("the server has ended"),
                 Err(error) => Failure::new(format!("the server broke: {error}")),
             },
             failure = self.running.failed() => return failure,
@@ -185,21 +231,32 @@ impl Host {
         let server = async {
             match self.server {
                 Some(server) => server.await,
-                None => Ok(Ok(())),
+                None => Ok(()),
             }
         };
         let (engine, server) = tokio::join!(engine, server);
-        match server {
-            Ok(result) => result?,
-            Err(error) => return Err(Failure::new(format!("the server broke: {error}"))),
-        }
+        server.map_err(|error| Failure::new(format!("the server broke: {error}")))?;
         engine
+    }
+}
+
+/// Tells how many connections there may be, and how there may be more.
+fn tell_room(connections: usize) {
+    if connections < adjutant_server::Config::default().max_connections {
+        tracing::warn!(
+            connections,
+            "open files are limited, and so are connections: raise the hard limit (LimitNOFILE= of a systemd unit, \
+             ulimit -Hn) where more agents are to connect"
+        );
+    } else {
+        tracing::info!(connections, "so many connections may be open at a time");
     }
 }
 
 /// Makes a token with direct access to a store that no server has open.
 pub(crate) async fn create_token(store: &StoreUrl, name: &str, roles: &[Role]) -> Outcome<String> {
-    let running = Running::start(store, adjutant_engine::Settings::default())?;
+    token::check_name(name).map_err(|why| Failure::usage(format!("name: {why}")))?;
+    let running = Running::start(store, adjutant_engine::Settings::default(), Retention::default())?;
     let made = async {
         let tokens = running.handle.query(|reader| reader.tokens()).await?;
         if tokens.iter().any(|token| &*token.name == name) {
@@ -321,22 +378,49 @@ impl From<ServeError> for Failure {
 struct Running {
     handle: Handle,
     engine: Engine,
+    /// The file of the store.
+    file: String,
+    /// Why the file cannot be trusted, once that was found.
+    damage: watch::Receiver<Option<String>>,
 }
 
 impl Running {
     /// Opens the store and starts the engine on it.
-    fn start(store: &StoreUrl, settings: adjutant_engine::Settings) -> Outcome<Self> {
+    fn start(store: &StoreUrl, settings: adjutant_engine::Settings, retention: Retention) -> Outcome<Self> {
+        let file = store.path().display().to_string();
         let store = Sqlite::open(store.path()).map_err(|error| refused(&error))?;
-        let (handle, engine) = Engine::start(store, settings)
-            .map_err(|error| Failure::new(format!("the store cannot be read: {error}")))?;
-        Ok(Self { handle, engine })
+        let (tell, damage) = watch::channel(None);
+        store.on_damage(move |why| {
+            tell.send_replace(Some(why.to_owned()));
+        });
+        let (handle, engine) = Engine::start_with(store, settings, retention, Box::new(SystemClock::new()))
+            .map_err(|error| {
+            Failure::new(format!("the store {file} cannot be read: {error}")).hint(MEND)
+        })?;
+        Ok(Self {
+            handle,
+            engine,
+            file,
+            damage,
+        })
     }
 
-    /// Waits until the engine ends by itself, which it does only when it cannot go on.
+    /// Waits until the engine ends by itself, which it does only when it cannot go on, or until damage is found.
     async fn failed(&self) -> Failure {
-        self.engine.ended().await;
-        Failure::new("the engine has ended, the log says why")
-            .hint("start again: nothing that was accepted is lost")
+        let mut damage = self.damage.clone();
+        let damaged = async {
+            match damage.wait_for(Option::is_some).await {
+                Ok(why) => why.clone().unwrap_or_default(),
+                // The store is gone with its engine, which tells its own end.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            why = damaged => Failure::new(format!("the store {} is damaged: {why}", self.file)).hint(MEND),
+            () = self.engine.ended() => Failure::new("the engine has ended, the log says why")
+                .hint("start again: nothing that was accepted is lost"),
+        }
     }
 
     /// Commits what is there, and ends.
@@ -350,7 +434,7 @@ impl Running {
 }
 
 /// Says why a file cannot be used as a store, and how to mend it.
-fn refused(error: &OpenError) -> Failure {
+pub(crate) fn refused(error: &OpenError) -> Failure {
     let failure = Failure::new(format!("the store {error}"));
     match error {
         OpenError::InUse { .. } => failure.hint(
@@ -358,6 +442,11 @@ fn refused(error: &OpenError) -> Failure {
         ),
         OpenError::Newer { .. } => failure.hint("use the version of adjutant that wrote it, or a newer one"),
         OpenError::Foreign { .. } => failure.hint("choose another file with --store"),
+        OpenError::Damaged { .. } => failure.hint(MEND),
+        OpenError::Behind { mark, .. } => failure.hint(format!(
+            "put its log (the file that ends in -wal) back, or restore a backup; to go on with what is there, remove {}",
+            mark.display()
+        )),
         OpenError::Unusable { .. } => {
             failure.hint("its directory must exist and be writable, with space on the disk; or choose another --store")
         }

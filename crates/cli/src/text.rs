@@ -135,6 +135,18 @@ pub(crate) fn length(span: Span) -> String {
     text
 }
 
+/// A size, in the largest unit of which there is at least one.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1_024 {
+        return format!("{bytes} B");
+    }
+    let power = (usize::try_from(bytes.ilog2()).unwrap_or(0) / 10).min(UNITS.len());
+    // Tenths, rounded down, without a detour over floats.
+    let tenths = (u128::from(bytes) * 10) >> (10 * power);
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[power - 1])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +166,20 @@ mod tests {
         assert_eq!(clip("longer", 5), "long…");
         assert_eq!(clip("漢字漢字", 5), "漢字…");
         assert!(columns(&clip("漢字漢字", 4)) <= 4);
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        for (size, expected) in [
+            (0, "0 B"),
+            (1_023, "1023 B"),
+            (1_024, "1.0 KiB"),
+            (1_589_999, "1.5 MiB"),
+            (1 << 30, "1.0 GiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ] {
+            assert_eq!(bytes(size), expected);
+        }
     }
 
     #[test]

@@ -193,7 +193,7 @@ fn mistakes_exit_with_two_and_refusals_with_one() {
         let ran = server.run(&arguments);
         assert_eq!(ran.code, 2, "{ran:?}");
     }
-    for command in ["top", "bench", "dispatch", "backup", "doctor"] {
+    for command in ["top", "bench", "dispatch", "backup", "restore"] {
         assert_eq!(server.run(&[command]).code, 2);
     }
     let several = server.run(&["task", "cancel", "x", "nope"]);

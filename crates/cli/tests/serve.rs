@@ -189,8 +189,11 @@ fn what_keeps_it_from_starting_is_told_in_a_line() {
             "error: cannot read the configuration file missing.toml",
         ),
     ] {
-        run(at, &[&["serve", "--log-level", "error"], &arguments[..]].concat()).fails(code, message);
+        let ran = run(at, &[&["serve", "--log-level", "error"], &arguments[..]].concat());
+        ran.fails(code, message);
+        assert_eq!(ran.stdout, "", "it does not say that it listens");
     }
+    assert!(!at.join("adjutant.db").exists(), "nothing was begun");
 }
 
 #[test]
@@ -238,4 +241,32 @@ fn events_are_followed_as_they_happen() {
             .any(|line| line.contains("task_created") && line.contains(id.trim()))
             .then_some(())
     });
+}
+
+#[test]
+fn connections_are_fitted_to_the_open_files_that_the_system_allows() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    // Of 400 files, 64 are kept for the store and 64 for telling others that there is no room.
+    let program = env!("CARGO_BIN_EXE_adjutant");
+    let script = format!("ulimit -Sn 200; ulimit -Hn 400; exec {program} serve --listen 127.0.0.1:0");
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &script]).current_dir(directory.path());
+    command.env("ADJUTANT_ADMIN_TOKEN", TOKEN);
+    let server = Program::start(
+        command
+            .stdout(std::process::Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap()),
+    );
+    let told = eventually("the line about connections", || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.lines()
+            .find(|line| line.contains("connections="))
+            .map(str::to_owned)
+    });
+    assert!(
+        told.contains("connections=272") && told.contains("LimitNOFILE"),
+        "{told}"
+    );
+    drop(server);
 }

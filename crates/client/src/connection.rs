@@ -54,6 +54,7 @@ impl Client {
             token: None,
             timeout: DEFAULT_TIMEOUT,
             retries: DEFAULT_RETRIES,
+            authorities: None,
         }
     }
 
@@ -84,6 +85,7 @@ pub struct Builder {
     token: Option<String>,
     timeout: Duration,
     retries: u32,
+    authorities: Option<Vec<u8>>,
 }
 
 impl Builder {
@@ -108,10 +110,18 @@ impl Builder {
         self
     }
 
+    /// Trusts servers whose certificate one of these authorities signed, and no others. `pem` is one certificate or
+    /// several; a certificate that signed itself is its own authority.
+    #[must_use]
+    pub fn authorities(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.authorities = Some(pem.into());
+        self
+    }
+
     /// The client.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the address or the token cannot be used.
+    /// [`Error::Invalid`] when the address, the token or the authorities cannot be used.
     pub fn build(self) -> Result<Client, Error> {
         let base = parse_base(&self.base_url)?;
         let mut headers = HeaderMap::new();
@@ -130,6 +140,9 @@ impl Builder {
             .connect_timeout(CONNECT_TIMEOUT.min(self.timeout))
             .redirect(reqwest::redirect::Policy::none())
             .tcp_nodelay(true);
+        if let Some(pem) = &self.authorities {
+            http = http.tls_certs_only(certificates(pem)?);
+        }
         if is_loopback(&base) {
             // A proxy of the environment cannot reach this machine's own loopback, and must not see the token.
             http = http.no_proxy();
@@ -146,6 +159,15 @@ impl Builder {
                 retries: self.retries,
             }),
         })
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, Error> {
+    match reqwest::Certificate::from_pem_bundle(pem) {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(Error::Invalid(
+            "there is no certificate of an authority to trust: it must be PEM with one or more".into(),
+        )),
     }
 }
 

@@ -90,15 +90,18 @@ impl Error {
     pub(crate) fn transport(url: &reqwest::Url, source: reqwest::Error) -> Self {
         let unreachable = source.is_connect();
         let address = url.origin().ascii_serialization();
-        let what = if unreachable {
+        let cause = root_cause(&source);
+        let what = if cause.contains("certificate") {
             format!(
-                "cannot reach {address}: is `adjutant serve` running? ({})",
-                root_cause(&source)
+                "{address} shows a certificate that is not trusted here ({cause}): name its authority with --ca or \
+                 ADJUTANT_CA"
             )
+        } else if unreachable {
+            format!("cannot reach {address}: is `adjutant serve` running? ({cause})")
         } else if source.is_timeout() {
             format!("{address} did not answer {} in time", url.path())
         } else {
-            format!("the connection to {address} broke: {}", root_cause(&source))
+            format!("the connection to {address} broke: {cause}")
         };
         Self::Transport {
             what,

@@ -89,7 +89,7 @@ kinds! {
 /// Something that happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Event {
-    /// Its place in the order of commits, from 1, without gaps.
+    /// Its place in the order of commits, from 1, without gaps. Of those that are kept, too: they go from the first on.
     pub seq: u64,
     /// What kind of thing happened.
     pub kind: EventKind,

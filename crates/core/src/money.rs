@@ -16,7 +16,8 @@ pub struct Money(i64);
 impl Money {
     /// Nothing.
     pub const ZERO: Self = Self(0);
-    /// The largest amount that is read: ten million dollars. Cents up to here are exact in a JSON number.
+    /// The largest amount that is read: ten million dollars. Cents up to a tenth of it are exact in a JSON number; beyond
+    /// that the last nano-dollar may be off.
     pub const MAX: Self = Self(10_000_000 * 1_000_000_000);
 
     /// `nanos` nano-dollars.

@@ -14,6 +14,7 @@ use adjutant_store::{Reader, StoreError};
 use tokio::sync::{oneshot, watch};
 
 use crate::readers::{Readers, stopped};
+use crate::submissions::{Submitted, tasks_of};
 
 /// How long a sync whose wait is over waits for its answer before it is given up.
 const WAIT_OVER_PATIENCE: Duration = Duration::from_secs(10);
@@ -53,6 +54,7 @@ pub struct Handle {
     pub(crate) readers: Arc<Readers>,
     pub(crate) last_seq: watch::Receiver<u64>,
     pub(crate) longest_wait: Duration,
+    pub(crate) submitted: Arc<Submitted>,
 }
 
 impl Handle {
@@ -89,18 +91,33 @@ impl Handle {
         answer.unwrap_or_else(|_| Err(stopped()))
     }
 
+    /// Whether a submission would be refused now, because more wait than are soon taken. To be asked before anything
+    /// is done for it.
+    pub fn is_flooded(&self) -> bool {
+        self.submitted.is_full()
+    }
+
     fn send(
         &self,
         request: Request,
         reply: Option<oneshot::Sender<Result<Answer, Refusal>>>,
     ) -> Result<(), Refusal> {
+        let tasks = tasks_of(&request.command);
+        if tasks > 0 && !self.submitted.enter(tasks) {
+            return Err(overloaded());
+        }
         match self
             .inbox
             .try_send(Mail::Letter(Box::new(Letter { request, reply })))
         {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(overloaded()),
-            Err(TrySendError::Disconnected(_)) => Err(stopped()),
+            Err(error) => {
+                self.submitted.leave(tasks);
+                Err(match error {
+                    TrySendError::Full(_) => overloaded(),
+                    TrySendError::Disconnected(_) => stopped(),
+                })
+            }
         }
     }
 

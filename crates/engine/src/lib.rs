@@ -10,18 +10,22 @@
 //! - [`handle`]: how edges ask, and wait.
 //! - [`turns`]: one turn after the other on a store, without threads or clocks: what the simulator drives.
 //! - [`clock`]: time that never steps back.
-//! - `run`: the thread, its inbox and its deadlines.
+//! - `forgetting`: when what is over is forgotten.
+//! - `run`: the thread, its inbox and its deadlines; `submissions`: what gives way to agents in it.
 //!
 //! # Not here
 //! Rules: the core. Rows: the store. HTTP: the server.
 
 mod bodies;
 pub mod clock;
+mod forgetting;
 pub mod handle;
 mod readers;
 mod run;
+mod submissions;
 pub mod turns;
 
+pub use adjutant_core::retention::Retention;
 pub use adjutant_core::set::Settings;
 pub use handle::{Handle, Refusal};
 pub use run::{Engine, Failure};

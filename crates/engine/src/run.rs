@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use adjutant_core::access::Actor;
 use adjutant_core::command::{Answer, Command, Request, SyncAnswer, Ticket};
+use adjutant_core::retention::Retention;
 use adjutant_core::set::Settings;
 use adjutant_core::time::{Span, Timestamp};
 use adjutant_store::{Space, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, SystemClock};
+use crate::forgetting::Forgetting;
 use crate::handle::{Handle, Letter, Mail, Refusal};
 use crate::readers::{MAX_READERS, Readers, stopped, storage};
+use crate::submissions::{Submissions, Submitted};
 use crate::turns::{NotTaken, Taken, Turns, is_growth, storage_low};
 
 /// Requests that wait for their turn; more are refused at once, so that memory stays bounded.
@@ -61,16 +64,22 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read.
     pub fn start<S: Store + 'static>(store: S, settings: Settings) -> Result<(Handle, Self), StoreError> {
-        Self::start_with(store, settings, Box::new(SystemClock::new()))
+        Self::start_with(
+            store,
+            settings,
+            Retention::default(),
+            Box::new(SystemClock::new()),
+        )
     }
 
-    /// Starts the engine with another clock.
+    /// Starts the engine, told what to keep of what is over, and with another clock.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn start_with<S: Store + 'static>(
         store: S,
         settings: Settings,
+        retention: Retention,
         mut clock: Box<dyn Clock>,
     ) -> Result<(Handle, Self), StoreError> {
         let mut readers = Vec::with_capacity(MAX_READERS);
@@ -87,15 +96,18 @@ impl Engine {
         };
         let turns = Turns::new(store, settings, clock.now())?;
         clock.advance(turns.newest());
+        let first_now = clock.now();
         let (inbox, mail) = sync_channel(INBOX);
         let (seq, last_seq) = watch::channel(first_seq);
         let (end, ended) = watch::channel(false);
         let tickets = Arc::new(AtomicU64::new(1));
+        let submitted = Arc::new(Submitted::default());
         let run = Run {
             turns,
             clock,
             mail,
             seq,
+            submissions: Submissions::new(Arc::clone(&submitted)),
             waiting: HashMap::new(),
             tickets: Arc::clone(&tickets),
             watch_interval,
@@ -107,6 +119,7 @@ impl Engine {
                 pause: PASS_PAUSE,
             },
             no_tick_before: Timestamp::EPOCH,
+            forgetting: Forgetting::new(retention, first_now),
         };
         let thread = std::thread::Builder::new()
             .name("turns".into())
@@ -123,6 +136,7 @@ impl Engine {
             readers: Arc::new(Readers::new(readers)),
             last_seq,
             longest_wait,
+            submitted,
         };
         Ok((
             handle,
@@ -167,6 +181,8 @@ struct Run<S> {
     clock: Box<dyn Clock>,
     mail: Receiver<Mail>,
     seq: watch::Sender<u64>,
+    /// Submissions that have come out of the inbox and wait for their turn.
+    submissions: Submissions,
     /// Who waits for an answer of an earlier turn.
     waiting: HashMap<Ticket, oneshot::Sender<Result<Answer, Refusal>>>,
     tickets: Arc<AtomicU64>,
@@ -177,6 +193,7 @@ struct Run<S> {
     passes: Passes,
     /// After a tick that was not taken there is none for a while: the disk may be full.
     no_tick_before: Timestamp,
+    forgetting: Forgetting,
 }
 
 /// When the next dispatch pass is due. Only where servers share a store.
@@ -215,8 +232,12 @@ impl<S: Store> Run<S> {
                 .next_deadline(now)
                 .min(next_watch)
                 .max(self.no_tick_before);
-            let deadline = tick_at.min(self.passes.next);
-            let pause = Duration::from_micros(deadline.since(now).as_micros().unsigned_abs());
+            let deadline = tick_at.min(self.passes.next).min(self.forgetting.next());
+            let pause = if self.submissions.is_empty() {
+                Duration::from_micros(deadline.since(now).as_micros().unsigned_abs())
+            } else {
+                Duration::ZERO
+            };
             let (mut letters, stop) = match self.mail.recv_timeout(pause) {
                 Ok(Mail::Letter(letter)) => self.gather(letter),
                 Ok(Mail::Dismiss) => {
@@ -226,6 +247,7 @@ impl<S: Store> Run<S> {
                 Ok(Mail::Stop) | Err(RecvTimeoutError::Disconnected) => (Vec::new(), true),
                 Err(RecvTimeoutError::Timeout) => (Vec::new(), false),
             };
+            self.submissions.add(&mut letters, stop);
             let now = self.clock.now();
             if now >= tick_at {
                 letters.push(self.own(Command::Tick));
@@ -238,6 +260,10 @@ impl<S: Store> Run<S> {
             if self.clock.now() >= self.passes.next {
                 self.pass()?;
             }
+            if !stop && self.clock.now() >= self.forgetting.next() {
+                let now = self.clock.now();
+                self.forgetting.go_on(&mut self.turns, now)?;
+            }
             if stop {
                 self.farewell();
                 return Ok(());
@@ -245,12 +271,13 @@ impl<S: Store> Run<S> {
         }
     }
 
-    /// Whatever has arrived by now is one turn.
+    /// Whatever has arrived by now is one turn; submissions are set aside.
     fn gather(&mut self, first: Box<Letter>) -> (Vec<Letter>, bool) {
-        let mut letters = vec![*first];
+        let mut letters = Vec::new();
+        letters.extend(self.submissions.set_aside(*first));
         while letters.len() < MAX_TURN {
             match self.mail.try_recv() {
-                Ok(Mail::Letter(letter)) => letters.push(*letter),
+                Ok(Mail::Letter(letter)) => letters.extend(self.submissions.set_aside(*letter)),
                 Ok(Mail::Dismiss) => {
                     self.dismiss();
                     break;

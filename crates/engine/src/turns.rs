@@ -5,9 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use adjutant_core::command::{Answer, Command, Request, Ticket};
 use adjutant_core::decide::{Decision, Outcome, Verdict, decide};
 use adjutant_core::rejection::{Rejection, Slug};
+use adjutant_core::retention::Retention;
 use adjutant_core::set::{Settings, WorkingSet};
 use adjutant_core::time::{Span, Timestamp};
-use adjutant_store::{CommitError, Store, StoreError};
+use adjutant_store::{CommitError, Forgotten, Store, StoreError};
 
 use crate::bodies::Bodies;
 
@@ -158,6 +159,20 @@ impl<S: Store> Turns<S> {
         self.settle();
         self.fill_bodies(&mut taken.answers);
         Ok(taken)
+    }
+
+    /// Between turns: has the store forget a batch of what is over and not kept.
+    ///
+    /// # Errors
+    /// See [`NotTaken`].
+    pub fn forget(&mut self, retention: &Retention, now: Timestamp) -> Result<Forgotten, NotTaken> {
+        // A turn that was given up may have left finished tasks in memory: none may be remembered that is gone.
+        self.settle();
+        match self.store.forget(retention, now) {
+            Ok(forgotten) => Ok(forgotten),
+            Err(CommitError::RolledBack(error)) => Err(NotTaken::Store(error)),
+            Err(CommitError::Unknown(why)) => Err(NotTaken::Unknown(why)),
+        }
     }
 
     fn settle(&mut self) {

@@ -11,15 +11,16 @@ use adjutant_core::name::TaskId;
 use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_core::task::{Status, Task};
 use adjutant_core::time::Timestamp;
-use adjutant_engine::Handle;
+use adjutant_engine::{Handle, Refusal};
 use adjutant_store::StoredTask;
 use adjutant_wire as wire;
 use axum::Router;
-use http::{Method, StatusCode, Uri};
+use http::StatusCode;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::caller::Caller;
-use crate::access::directory::Directory;
+use crate::access::directory::{Directory, Pass};
 use crate::access::guard::guard;
 use crate::access::origin::Origins;
 use crate::access::sign_in::SignIns;
@@ -29,7 +30,10 @@ use crate::body::BodyBounds;
 use crate::config::Config;
 use crate::failure::{Failure, error_body};
 use crate::serve::ServeError;
-use crate::{routes, view};
+use crate::{page, routes, view};
+
+/// Tasks whose texts are read at a time where it is not known how long they are.
+const PRESENTED_AT_A_TIME: usize = 16;
 
 /// What handlers share; cheap to clone.
 #[derive(Clone)]
@@ -53,6 +57,10 @@ pub(crate) struct Shared {
     pub(crate) sign_ins: SignIns,
     /// How bodies are bounded.
     pub(crate) bodies: BodyBounds,
+    /// A KiB of large answers that are being sent, each.
+    pub(crate) answers: Arc<Semaphore>,
+    /// One for each event stream that may be open.
+    pub(crate) streams: Arc<Semaphore>,
     /// Ends streams when the server stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -80,6 +88,8 @@ impl App {
             table: Table::new(),
             sign_ins: SignIns::default(),
             bodies: BodyBounds::new(config.max_body_memory_bytes, config.stall_timeout),
+            answers: Arc::new(Semaphore::new(config.max_answer_memory_bytes >> 10)),
+            streams: Arc::new(Semaphore::new(config.max_streams)),
             handle,
             config,
             shutdown,
@@ -88,12 +98,13 @@ impl App {
 
     /// The router over all endpoints.
     pub(crate) fn router(self) -> Router {
-        routes::all()
-            .split_for_parts()
-            .0
-            .merge(routes::aliases())
-            .fallback(no_such_path)
-            .method_not_allowed_fallback(no_such_method)
+        let routes = routes::all().split_for_parts().0.merge(routes::aliases());
+        self.guarded(routes)
+    }
+
+    /// These routes behind the guard, which also answers for what is not routed.
+    pub(crate) fn guarded(self, routes: Router<Self>) -> Router {
+        routes
             .layer(axum::middleware::from_fn_with_state(self.clone(), guard))
             .with_state(self)
     }
@@ -153,10 +164,23 @@ impl App {
         }
     }
 
-    /// Whether there is an access token with this name.
-    pub(crate) async fn has_token(&self, name: &str) -> Result<bool, Failure> {
-        let tokens = self.handle.query(|reader| reader.tokens()).await?;
-        Ok(tokens.iter().any(|token| &*token.name == name))
+    /// Does something to its end, also when whoever asked for it is gone meanwhile.
+    pub(crate) async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        match tokio::spawn(work).await {
+            Ok(done) => Ok(done?),
+            Err(error) => Err(Failure::bug(&error.to_string())),
+        }
+    }
+
+    /// Waits until the token that let a caller in is revoked; for ever where there is none.
+    pub(crate) async fn until_revoked(&self, pass: Option<Pass>) {
+        match pass {
+            Some(pass) => self.directory.until_revoked(pass).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// One task as it is stored.
@@ -200,6 +224,30 @@ impl App {
             .collect()
     }
 
+    /// The first of these tasks as a client sees them: as many as fit into so many bytes, and at least one.
+    pub(crate) async fn present_within(
+        &self,
+        views: Vec<TaskView>,
+        most_bytes: usize,
+    ) -> Result<Vec<wire::Task>, Failure> {
+        let mut views = views.into_iter();
+        let (mut shown, mut bytes) = (Vec::with_capacity(views.len()), 0);
+        loop {
+            // Few at a time, so that what is read beyond the bound is little.
+            let some: Vec<_> = views.by_ref().take(PRESENTED_AT_A_TIME).collect();
+            if some.is_empty() {
+                return Ok(shown);
+            }
+            for task in self.present(some).await? {
+                bytes += page::weight_shown(&task);
+                if bytes > most_bytes && !shown.is_empty() {
+                    return Ok(shown);
+                }
+                shown.push(task);
+            }
+        }
+    }
+
     /// One task as a client sees it.
     pub(crate) async fn present_one(&self, view: TaskView) -> Result<wire::Task, Failure> {
         let tasks = self.present(vec![view]).await?;
@@ -209,7 +257,8 @@ impl App {
             .ok_or_else(|| Failure::bug("a task was lost on its way out"))
     }
 
-    /// The items of a batch: each with the status that it would have got alone.
+    /// The items of a batch: each with the status that it would have got alone. Once their tasks have taken as many
+    /// bytes as a batch may send, the others have their status alone.
     pub(crate) async fn present_items(
         &self,
         items: Vec<Result<TaskView, Rejection>>,
@@ -226,7 +275,8 @@ impl App {
                 Err(rejection) => refusals.push(Some(rejection)),
             }
         }
-        let mut tasks = self.present(views).await?.into_iter();
+        let most_bytes = self.config.max_batch_body_bytes;
+        let mut tasks = self.present_within(views, most_bytes).await?.into_iter();
         let shown = refusals.into_iter().map(|refusal| match refusal {
             Some(rejection) => wire::BatchItem {
                 status: rejection.slug.code(),
@@ -332,18 +382,4 @@ pub(crate) fn unexpected(answer: &Answer) -> Failure {
     let mut what = format!("{answer:?}");
     what.truncate(what.floor_char_boundary(200));
     Failure::bug(&format!("an answer of another kind than the question: {what}"))
-}
-
-async fn no_such_path(uri: Uri) -> Failure {
-    Failure(Rejection::new(
-        Slug::NotFound,
-        format!("there is nothing at `{}`", uri.path()),
-    ))
-}
-
-async fn no_such_method(method: Method, uri: Uri) -> Failure {
-    Failure(Rejection::new(
-        Slug::MethodNotAllowed,
-        format!("`{}` cannot be asked with {method}", uri.path()),
-    ))
 }

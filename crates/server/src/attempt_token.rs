@@ -122,4 +122,27 @@ mod tests {
             assert_eq!(mint.verify(forged), None, "{forged}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_but_the_minted_one_verifies(
+            text in "(att_)?[A-Za-z0-9_-]{0,40}\\.?[0-9a-f]{0,66}|\\PC{0,40}",
+            at in 0_usize..200,
+            byte in 0x20_u8..0x7f,
+        ) {
+            let mint = AttemptMint::new([7; 32]);
+            proptest::prop_assert_eq!(mint.verify(&text), None);
+            let token = mint.mint(&claim());
+            let mut bent = token.clone().into_bytes();
+            let at = at % (bent.len() + 1);
+            if at == bent.len() {
+                bent.push(byte);
+            } else {
+                bent[at] = byte;
+            }
+            let bent = String::from_utf8(bent).unwrap();
+            proptest::prop_assert_eq!(mint.verify(&bent).is_some(), bent == token, "{}", bent);
+            proptest::prop_assert_eq!(mint.verify(&token[..at]).is_some(), at == token.len());
+        }
+    }
 }

@@ -1,5 +1,6 @@
-//! Bodies of requests: their type, their size, and the memory that they may take.
+//! Bodies of requests: their type, their size, their pace, and the memory that they may take.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use adjutant_core::rejection::{Rejection, Slug};
@@ -7,35 +8,47 @@ use axum::body::{Body, Bytes};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http_body_util::BodyExt as _;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
-/// Bodies up to this size are not counted against the memory for bodies: they are read in one piece or two.
-const SMALL_BYTES: usize = 64 << 10;
+/// Bodies up to this size are not counted against the memory for bodies: there is at most one for each connection.
+const SMALL_BYTES: usize = 8 << 10;
 /// What is left of a body that is too large is read and thrown away up to this, so that a client that still sends
 /// sees the answer instead of a reset connection.
 const DRAIN_BYTES: usize = 128 << 20;
 /// The unit in which memory for bodies is counted.
 const UNIT_BYTES: usize = 1 << 10;
+/// Beyond the time that a stall may take, a body must arrive at this pace on average: who sends a byte now and then
+/// must not hold what it has sent before for hours.
+const LEAST_BYTES_PER_SEC: usize = 256 << 10;
 
 /// How bodies are bounded.
 pub(crate) struct BodyBounds {
-    memory: Semaphore,
+    memory: Arc<Semaphore>,
     stall: Duration,
 }
 
 /// A body, with its share of the memory for bodies.
-pub(crate) struct ReadBody<'a> {
+pub(crate) struct ReadBody {
     /// What was sent.
     pub(crate) bytes: Bytes,
-    _share: Option<SemaphorePermit<'a>>,
+    /// To be held for as long as the body, or what was made of it, is in memory.
+    pub(crate) share: Share,
+}
+
+/// A share of the memory for bodies; given back when it is dropped.
+#[derive(Default)]
+pub(crate) struct Share {
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl BodyBounds {
     /// `memory_bytes` for all bodies together; a peer that sends nothing for `stall` is given up.
     pub(crate) fn new(memory_bytes: usize, stall: Duration) -> Self {
         Self {
-            memory: Semaphore::new((memory_bytes / UNIT_BYTES).min(Semaphore::MAX_PERMITS)),
+            memory: Arc::new(Semaphore::new(
+                (memory_bytes / UNIT_BYTES).min(Semaphore::MAX_PERMITS),
+            )),
             stall,
         }
     }
@@ -46,93 +59,155 @@ impl BodyBounds {
         headers: &HeaderMap,
         mut body: Body,
         limit: usize,
-    ) -> Result<ReadBody<'_>, Rejection> {
+    ) -> Result<ReadBody, Rejection> {
+        let mut pace = Pace::new(self.stall);
         let announced = announced_length(headers);
         if announced.is_some_and(|length| length > limit) {
             if !headers.contains_key(EXPECT) {
-                self.drain(&mut body).await;
+                drain(&mut body, &mut pace).await;
             }
             return Err(too_large(limit));
         }
-        let share = self.share(announced.unwrap_or(limit))?;
-        let bytes = self.collect(&mut body, announced.unwrap_or(0), limit).await?;
-        if !bytes.is_empty() && !is_json(headers) {
+        let announced = announced.unwrap_or(0);
+        // Who would not fit in the end is refused before it has sent much; room is taken as the bytes come, so that
+        // a slow one does not keep it from others meanwhile.
+        if announced > SMALL_BYTES && units(announced) > self.memory.available_permits() {
+            return Err(overloaded());
+        }
+        let read = self.collect(&mut body, &mut pace, announced, limit).await?;
+        if !read.bytes.is_empty() && !is_json(headers) {
             return Err(Rejection::new(
                 Slug::UnsupportedMediaType,
                 "the body must be application/json: set the Content-Type header",
             ));
         }
-        Ok(ReadBody { bytes, _share: share })
+        Ok(read)
     }
 
-    fn share(&self, length: usize) -> Result<Option<SemaphorePermit<'_>>, Rejection> {
-        if length <= SMALL_BYTES {
-            return Ok(None);
+    async fn collect(
+        &self,
+        body: &mut Body,
+        pace: &mut Pace,
+        announced: usize,
+        limit: usize,
+    ) -> Result<ReadBody, Rejection> {
+        let mut share = Share::default();
+        let Some(first) = chunk(body, pace).await? else {
+            return Ok(ReadBody {
+                bytes: Bytes::new(),
+                share,
+            });
+        };
+        if first.len() > limit {
+            drain(body, pace).await;
+            return Err(too_large(limit));
         }
-        let units = u32::try_from(length.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
-        self.memory.try_acquire_many(units).map(Some).map_err(|_| {
-            Rejection::new(
-                Slug::Overloaded,
-                "the server is reading as many large bodies as it can hold",
-            )
+        self.grow(&mut share, first.len())?;
+        if first.len() == announced {
+            return Ok(ReadBody { bytes: first, share });
+        }
+        // Room that is not written to yet takes no memory.
+        let mut bytes = Vec::with_capacity(announced.max(first.len()));
+        bytes.extend_from_slice(&first);
+        while let Some(chunk) = chunk(body, pace).await? {
+            if bytes.len() + chunk.len() > limit {
+                drop((bytes, share));
+                drain(body, pace).await;
+                return Err(too_large(limit));
+            }
+            self.grow(&mut share, bytes.len() + chunk.len())?;
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(ReadBody {
+            bytes: bytes.into(),
+            share,
         })
     }
 
-    async fn collect(&self, body: &mut Body, announced: usize, limit: usize) -> Result<Bytes, Rejection> {
-        let Some(first) = self.chunk(body).await? else {
-            return Ok(Bytes::new());
-        };
-        if first.len() > limit {
-            self.drain(body).await;
-            return Err(too_large(limit));
+    /// Makes a share large enough for so many bytes.
+    fn grow(&self, share: &mut Share, length: usize) -> Result<(), Rejection> {
+        let held = share.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let missing = units(length).saturating_sub(held);
+        if length <= SMALL_BYTES || missing == 0 {
+            return Ok(());
         }
-        if first.len() == announced {
-            return Ok(first);
+        let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+        let more = Arc::clone(&self.memory)
+            .try_acquire_many_owned(missing)
+            .map_err(|_| overloaded())?;
+        match &mut share.permit {
+            Some(permit) => permit.merge(more),
+            None => share.permit = Some(more),
         }
-        let mut bytes = Vec::with_capacity(announced.max(first.len()));
-        bytes.extend_from_slice(&first);
-        while let Some(chunk) = self.chunk(body).await? {
-            if bytes.len() + chunk.len() > limit {
-                drop(bytes);
-                self.drain(body).await;
-                return Err(too_large(limit));
-            }
-            bytes.extend_from_slice(&chunk);
+        Ok(())
+    }
+}
+
+const fn units(length: usize) -> usize {
+    length.div_ceil(UNIT_BYTES)
+}
+
+fn overloaded() -> Rejection {
+    Rejection::new(
+        Slug::Overloaded,
+        "the server is reading as many large bodies as it can hold",
+    )
+}
+
+/// How much longer a body is waited for.
+struct Pace {
+    begun: Instant,
+    stall: Duration,
+    received: usize,
+}
+
+impl Pace {
+    fn new(stall: Duration) -> Self {
+        Self {
+            begun: Instant::now(),
+            stall,
+            received: 0,
         }
-        Ok(bytes.into())
     }
 
-    /// The next piece of the body; none at its end.
-    async fn chunk(&self, body: &mut Body) -> Result<Option<Bytes>, Rejection> {
-        loop {
-            let frame = timeout(self.stall, body.frame())
-                .await
-                .map_err(|_| Rejection::new(Slug::BadRequest, "the body did not arrive in time"))?;
-            match frame {
-                None => return Ok(None),
-                Some(Ok(frame)) => {
-                    // Trailers carry nothing for us.
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
+    fn deadline(&self) -> Instant {
+        let earned = u64::try_from(self.received / (LEAST_BYTES_PER_SEC / 1_000)).unwrap_or(u64::MAX);
+        let in_all = self.begun + self.stall + Duration::from_millis(earned);
+        in_all.min(Instant::now() + self.stall)
+    }
+}
+
+/// The next piece of a body; none at its end.
+async fn chunk(body: &mut Body, pace: &mut Pace) -> Result<Option<Bytes>, Rejection> {
+    loop {
+        let frame = timeout_at(pace.deadline(), body.frame())
+            .await
+            .map_err(|_| Rejection::new(Slug::BadRequest, "the body did not arrive in time"))?;
+        match frame {
+            None => return Ok(None),
+            Some(Ok(frame)) => {
+                // Trailers carry nothing for us.
+                if let Ok(data) = frame.into_data() {
+                    pace.received += data.len();
+                    return Ok(Some(data));
                 }
-                Some(Err(error)) => {
-                    return Err(Rejection::new(Slug::BadRequest, "the body could not be read")
-                        .with_details(error.to_string()));
-                }
+            }
+            Some(Err(error)) => {
+                return Err(Rejection::new(Slug::BadRequest, "the body could not be read")
+                    .with_details(error.to_string()));
             }
         }
     }
+}
 
-    /// Throws away what is left of a refused body, within bounds.
-    async fn drain(&self, body: &mut Body) {
-        let mut drained = 0;
-        while drained < DRAIN_BYTES {
-            match self.chunk(body).await {
-                Ok(Some(chunk)) => drained += chunk.len(),
-                // The request is refused already: why the rest did not come makes no difference.
-                Ok(None) | Err(_) => return,
-            }
+/// Throws away what is left of a refused body, within bounds.
+async fn drain(body: &mut Body, pace: &mut Pace) {
+    let mut drained = 0;
+    while drained < DRAIN_BYTES {
+        match chunk(body, pace).await {
+            Ok(Some(chunk)) => drained += chunk.len(),
+            // The request is refused already: why the rest did not come makes no difference.
+            Ok(None) | Err(_) => return,
         }
     }
 }
@@ -207,13 +282,73 @@ mod tests {
         assert!(read(&[json, (CONTENT_LENGTH, "7")], "[1,2,3]", 7).await.is_ok());
     }
 
+    /// A body whose pieces come at these times.
+    fn slow(pieces: usize, length: usize, pause: Duration) -> Body {
+        Body::from_stream(futures_util::stream::unfold(pieces, move |left| async move {
+            if left == 0 {
+                return None;
+            }
+            tokio::time::sleep(pause).await;
+            Some((Ok::<_, std::io::Error>(vec![b' '; length]), left - 1))
+        }))
+    }
+
+    fn json_of(length: usize) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        headers
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_is_given_up_and_one_that_is_merely_slow_is_not() {
+        let bounds = BodyBounds::new(64 << 20, Duration::from_secs(30));
+        let begun = Instant::now();
+        let trickle = slow(1_000, 100, Duration::from_secs(5));
+        let refused = bounds.read(&json_of(100_000), trickle, 1 << 20).await;
+        assert_eq!(refused.err().unwrap().slug, Slug::BadRequest);
+        assert_eq!(begun.elapsed().as_secs(), 30);
+        // A whole batch at 4 Mbit/s takes two minutes.
+        let length = 64 << 20;
+        let steady = slow(128, length / 128, Duration::from_secs(1));
+        let read = bounds.read(&json_of(length), steady, length).await.unwrap();
+        assert_eq!(read.bytes.len(), length);
+    }
+
     #[tokio::test]
-    async fn large_bodies_share_a_bounded_memory() {
+    async fn large_bodies_share_a_bounded_memory_until_they_are_done_with() {
         let bounds = BodyBounds::new(1 << 20, Duration::from_secs(1));
-        let held = bounds.share(1 << 20).unwrap();
-        assert_eq!(bounds.share(SMALL_BYTES + 1).unwrap_err().slug, Slug::Overloaded);
-        assert!(bounds.share(SMALL_BYTES).unwrap().is_none());
+        let read = |length: usize| {
+            let body = Body::from(vec![b' '; length]);
+            let (headers, bounds) = (json_of(length), &bounds);
+            async move {
+                bounds
+                    .read(&headers, body, 4 << 20)
+                    .await
+                    .map_err(|rejection| rejection.slug)
+            }
+        };
+        assert_eq!(read(2 << 20).await.err(), Some(Slug::Overloaded));
+        let held = read(1 << 20).await.unwrap();
+        assert_eq!(read(SMALL_BYTES + 1).await.err(), Some(Slug::Overloaded));
+        assert!(read(SMALL_BYTES).await.is_ok());
         drop(held);
-        assert!(bounds.share(SMALL_BYTES + 1).unwrap().is_some());
+        assert!(read(SMALL_BYTES + 1).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_slow_holds_no_more_than_it_has_sent() {
+        let bounds = BodyBounds::new(1 << 20, Duration::from_secs(30));
+        let length = 1 << 20;
+        let (slow_headers, quick_headers) = (json_of(length), json_of(length / 2));
+        let slow = bounds.read(&slow_headers, slow(4, length / 4, Duration::from_secs(5)), length);
+        let quick = async {
+            // While the slow one has sent half of what it announced.
+            tokio::time::sleep(Duration::from_secs(11)).await;
+            let body = Body::from(vec![b' '; length / 2]);
+            bounds.read(&quick_headers, body, length).await.map(drop)
+        };
+        let (slow, quick) = tokio::join!(slow, quick);
+        assert!(slow.is_ok() && quick.is_ok());
     }
 }

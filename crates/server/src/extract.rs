@@ -1,19 +1,24 @@
 //! Extractors: ids from paths, and bodies with all that goes with them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use adjutant_core::command::IdempotencyKey;
+use adjutant_core::command::{IdempotencyKey, MAX_BATCH};
 use adjutant_core::name::{AgentId, TaskId, check_id};
 use adjutant_core::rejection::{Rejection, Slug};
+use adjutant_core::time::Span;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use crate::access::caller::Caller;
+use crate::access::guard::Peer;
 use crate::app::App;
+use crate::body::Share;
 use crate::failure::Failure;
 use crate::json;
 use crate::query::Params;
@@ -26,25 +31,25 @@ pub(crate) trait FromBody: Sized {
     /// Whether this is a batch, which may be larger.
     const BATCH: bool = false;
 
-    /// Reads it.
-    fn from_body(text: &[u8]) -> Result<Self, Rejection>;
+    /// Reads it. `most_bytes` is what one object may have.
+    fn from_body(text: &[u8], most_bytes: usize) -> Result<Self, Rejection>;
 }
 
 /// An object that must be there.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromBody for Object<T> {
-    fn from_body(text: &[u8]) -> Result<Self, Rejection> {
+    fn from_body(text: &[u8], _: usize) -> Result<Self, Rejection> {
         json::object(text).map(Self)
     }
 }
 
-/// An object that may be left out: nothing at all then stands for one without fields.
+/// An object that may be left out: nothing at all, or `null`, then stands for one without fields.
 pub(crate) struct MaybeObject<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Default> FromBody for MaybeObject<T> {
-    fn from_body(text: &[u8]) -> Result<Self, Rejection> {
-        if text.iter().all(u8::is_ascii_whitespace) {
+    fn from_body(text: &[u8], _: usize) -> Result<Self, Rejection> {
+        if matches!(text.trim_ascii(), b"" | b"null") {
             return Ok(Self(T::default()));
         }
         json::object(text).map(Self)
@@ -61,23 +66,58 @@ pub(crate) struct Batch<T>(pub(crate) Vec<Result<T, Rejection>>);
 impl<T: DeserializeOwned> FromBody for Batch<T> {
     const BATCH: bool = true;
 
-    fn from_body(text: &[u8]) -> Result<Self, Rejection> {
-        let items: Vec<adjutant_wire::RawJson> = json::list(text)?;
-        if items.len() > adjutant_core::command::MAX_BATCH {
-            return Err(Rejection::new(
+    fn from_body(text: &[u8], most_bytes: usize) -> Result<Self, Rejection> {
+        let items = json::list(text, MAX_BATCH)?.ok_or_else(|| {
+            Rejection::new(
                 Slug::BatchTooLarge,
-                format!(
-                    "a batch has at most {} items, and this one has {}",
-                    adjutant_core::command::MAX_BATCH,
-                    items.len()
-                ),
-            ));
+                format!("a batch has at most {MAX_BATCH} items, and this one has more"),
+            )
+        })?;
+        let read = |item: &RawValue| {
+            let text = item.get().as_bytes();
+            if text.len() > most_bytes {
+                // What could not be sent alone cannot be sent in a batch.
+                return Err(Rejection::new(
+                    Slug::BodyTooLarge,
+                    format!("an item has at most {most_bytes} bytes"),
+                ));
+            }
+            json::object(text)
+        };
+        Ok(Self(items.into_iter().map(read).collect()))
+    }
+}
+
+/// A submission is refused before its body is read when more of them wait than are soon taken: a flood costs little.
+///
+/// It is refused at once. The next one on the same connection is not looked at before the time that it was told to
+/// wait: who does not wait must not take from agents the time that it takes to say no again and again.
+pub(crate) struct Room;
+
+/// After so long a submission that found no room is looked at again.
+const ROOM_PAUSE: Span = Span::from_secs(1);
+
+impl FromRequestParts<App> for Room {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
+        let peer = parts.extensions.get::<Peer>();
+        if let Some(peer) = peer {
+            peer.standing.until_looked_at().await;
         }
-        Ok(Self(
-            items
-                .iter()
-                .map(|item| json::object(item.get().as_bytes()))
-                .collect(),
+        if !app.handle.is_flooded() {
+            return Ok(Self);
+        }
+        if let Some(peer) = peer {
+            peer.standing
+                .put_off(Duration::from_micros(ROOM_PAUSE.as_micros().unsigned_abs()));
+        }
+        Err(Failure(
+            Rejection::new(
+                Slug::Overloaded,
+                "more tasks are being submitted than the server can take in",
+            )
+            .retry_after(Some(ROOM_PAUSE)),
         ))
     }
 }
@@ -90,6 +130,9 @@ pub(crate) struct Input<T> {
     pub(crate) body: T,
     /// The key, if there is one.
     pub(crate) idempotency: Option<IdempotencyKey>,
+    /// What the body takes of the memory for bodies. It goes with the request, so that what waits for its turn is
+    /// counted as well.
+    _share: Share,
 }
 
 impl<T: FromBody> FromRequest<App> for Input<T> {
@@ -105,7 +148,7 @@ impl<T: FromBody> FromRequest<App> for Input<T> {
             app.config.max_body_bytes
         };
         let read = app.bodies.read(&parts.headers, body, limit).await?;
-        let body = T::from_body(&read.bytes)?;
+        let body = T::from_body(&read.bytes, app.config.max_body_bytes)?;
         let idempotency = key.map(|key| IdempotencyKey {
             token: caller.key_space(),
             key,
@@ -115,6 +158,7 @@ impl<T: FromBody> FromRequest<App> for Input<T> {
             caller,
             body,
             idempotency,
+            _share: read.share,
         })
     }
 }
@@ -262,37 +306,46 @@ mod tests {
 
     #[test]
     fn a_bad_item_of_a_batch_fails_alone() {
-        let Batch(items) =
-            Batch::<wire::NewTask>::from_body(br#"[{"title": "a"}, {"title": 7}, [], {}]"#).unwrap();
+        let Batch(items) = Batch::<wire::NewTask>::from_body(
+            br#"[{"title": "a"}, {"title": 7}, [], {}, {"title": "a   "}]"#,
+            14,
+        )
+        .unwrap();
         let slugs: Vec<_> = items
             .iter()
             .map(|item| item.as_ref().map_err(|no| no.slug).err())
             .collect();
         let wrong = Some(Slug::InvalidField);
-        assert_eq!(slugs, [None, wrong, wrong, wrong]);
+        assert_eq!(slugs, [None, wrong, wrong, wrong, Some(Slug::BodyTooLarge)]);
     }
 
     #[test]
     fn a_batch_is_a_list_of_at_most_a_thousand() {
         let batch = |text: &str| {
-            Batch::<Nothing>::from_body(text.as_bytes())
+            Batch::<Nothing>::from_body(text.as_bytes(), 99)
                 .map(|batch| batch.0.len())
                 .map_err(|no| no.slug)
         };
         let of = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
         assert_eq!(batch(&of(1_000)), Ok(1_000));
         assert_eq!(batch(&of(1_001)), Err(Slug::BatchTooLarge));
+        // It is not read on: what comes then may be anything.
+        assert_eq!(
+            batch(&format!("{},[", of(1_001).trim_end_matches(']'))),
+            Err(Slug::BatchTooLarge)
+        );
         assert_eq!(batch("{}"), Err(Slug::InvalidField));
         assert_eq!(batch("[{]"), Err(Slug::MalformedJson));
     }
 
     #[test]
     fn an_absent_body_stands_for_an_empty_object_where_it_may_be_absent() {
-        assert!(MaybeObject::<wire::Claim>::from_body(b" \n").is_ok());
-        assert!(MaybeObject::<wire::Claim>::from_body(b"{}").is_ok());
-        assert!(MaybeObject::<wire::Claim>::from_body(b"[]").is_err());
+        assert!(MaybeObject::<wire::Claim>::from_body(b" \n", 99).is_ok());
+        assert!(MaybeObject::<wire::Claim>::from_body(b"{}", 99).is_ok());
+        assert!(MaybeObject::<wire::Claim>::from_body(b" null\n", 99).is_ok());
+        assert!(MaybeObject::<wire::Claim>::from_body(b"[]", 99).is_err());
         assert_eq!(
-            Object::<wire::NewTask>::from_body(b"").err().unwrap().slug,
+            Object::<wire::NewTask>::from_body(b"", 99).err().unwrap().slug,
             Slug::MalformedJson
         );
     }

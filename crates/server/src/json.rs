@@ -3,12 +3,18 @@
 //! Malformed text is 400 `malformed_json`; a wrong type or value is 422 `invalid_field` that names the field. Finding
 //! the field's path costs a second pass, so only what failed pays for it.
 
+use std::fmt;
+
 use adjutant_core::rejection::{Rejection, Slug};
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 /// JSON of a client may be nested this deep: what is handed on must be readable for usual parsers, which give up
 /// at about 128 levels, a few of which are around it.
 const MAX_DEPTH: usize = 100;
+/// What the reader of a list says when there are more items than may be.
+const TOO_MANY: &str = "too many items";
 
 /// Reads an object, and refuses U+0000 in any string of it: no store and no program argument can carry it.
 pub(crate) fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Rejection> {
@@ -18,20 +24,56 @@ pub(crate) fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Rejection> {
     Ok(value)
 }
 
-/// Reads a list; what its items may be is left to whoever reads them.
-pub(crate) fn list<T: DeserializeOwned>(text: &[u8]) -> Result<Vec<T>, Rejection> {
-    read(text, b'[', "an array")
+/// The items of a list as they stand in the text; none when there are more than `most`. It is counted while it is
+/// read, so that a list of millions of small items does not become many times its size in memory.
+pub(crate) fn list(text: &[u8], most: usize) -> Result<Option<Vec<&RawValue>>, Rejection> {
+    struct Items {
+        most: usize,
+    }
+
+    impl<'de> Visitor<'de> for Items {
+        type Value = Vec<&'de RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+            let mut read = Vec::new();
+            while let Some(item) = items.next_element()? {
+                if read.len() == self.most {
+                    return Err(serde::de::Error::custom(TOO_MANY));
+                }
+                read.push(item);
+            }
+            Ok(read)
+        }
+    }
+
+    must_begin(text, b'[', "an array")?;
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let items = reader.deserialize_seq(Items { most });
+    match items.and_then(|items| reader.end().map(|()| items)) {
+        Ok(items) => Ok(Some(items)),
+        Err(error) if error.is_data() && error.to_string().starts_with(TOO_MANY) => Ok(None),
+        Err(error) => Err(malformed(&error)),
+    }
 }
 
 fn read<T: DeserializeOwned>(text: &[u8], opening: u8, shape: &str) -> Result<T, Rejection> {
-    let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
-    if first != Some(&opening) {
-        return Err(match serde_json::from_slice::<IgnoredAny>(text) {
-            Ok(_) => Rejection::field("body", format_args!("must be {shape}")),
-            Err(error) => malformed(&error),
-        });
-    }
+    must_begin(text, opening, shape)?;
     serde_json::from_slice(text).map_err(|error| explain::<T>(text, &error))
+}
+
+fn must_begin(text: &[u8], opening: u8, shape: &str) -> Result<(), Rejection> {
+    let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first == Some(&opening) {
+        return Ok(());
+    }
+    Err(match serde_json::from_slice::<IgnoredAny>(text) {
+        Ok(_) => Rejection::field("body", format_args!("must be {shape}")),
+        Err(error) => malformed(&error),
+    })
 }
 
 /// Refuses U+0000 in any string of a text that is JSON.
@@ -86,8 +128,73 @@ fn nul_path(value: &serde_json::Value) -> Option<String> {
     (walk(value, &mut path) && !path.is_empty()).then(|| path.concat())
 }
 
+/// Why JSON that is handed on could not be read by those who get it, if so: raw text is passed over when it is taken
+/// in, so half a surrogate, a number beyond all numbers or a thousand brackets would first be met by a client.
+pub(crate) fn why_unreadable(text: &str) -> Option<String> {
+    if is_too_deep(text) {
+        return Some(format!("must not be nested deeper than {MAX_DEPTH} levels"));
+    }
+    let error = serde_json::from_str::<Probe>(text).err()?;
+    let words = error.to_string();
+    let (what, _) = words.rsplit_once(" at line ").unwrap_or((&words, ""));
+    Some(format!("is not readable JSON: {what}"))
+}
+
+/// Reads JSON to its leaves and keeps nothing of it.
+struct Probe;
+
+impl<'de> Deserialize<'de> for Probe {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Leaves;
+
+        impl<'de> Visitor<'de> for Leaves {
+            type Value = Probe;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("JSON")
+            }
+
+            fn visit_unit<E>(self) -> Result<Probe, E> {
+                Ok(Probe)
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Probe, E> {
+                Ok(Probe)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Probe, E> {
+                Ok(Probe)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Probe, E> {
+                Ok(Probe)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Probe, E> {
+                Ok(Probe)
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Probe, E> {
+                Ok(Probe)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Probe, A::Error> {
+                while items.next_element::<Probe>()?.is_some() {}
+                Ok(Probe)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Probe, A::Error> {
+                while fields.next_entry::<Probe, Probe>()?.is_some() {}
+                Ok(Probe)
+            }
+        }
+
+        deserializer.deserialize_any(Leaves)
+    }
+}
+
 /// Whether valid JSON is nested too deep to be handed on.
-pub(crate) fn is_too_deep(text: &str) -> bool {
+fn is_too_deep(text: &str) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {
         if in_string {
@@ -229,5 +336,33 @@ mod tests {
         assert!(is_too_deep(&format!("{}{}", "[".repeat(101), "]".repeat(101))));
         assert!(!is_too_deep(&format!("\"\\\"{}\"", "[".repeat(500))));
         assert!(!is_too_deep(&"[],".repeat(500)));
+    }
+
+    #[test]
+    fn what_a_reader_could_not_read_again_is_told() {
+        for text in [
+            "1e999",
+            r#"["\ud800"]"#,
+            r#"{"\udc00": 1}"#,
+            r#"{"a": -1e400}"#,
+            r#""\ud83d\ud83d""#,
+        ] {
+            let why = why_unreadable(text).unwrap();
+            assert!(why.starts_with("is not readable JSON: "), "{text}: {why}");
+        }
+        for text in [
+            "null",
+            "-0",
+            "1e-999",
+            "123456789012345678901234567890",
+            r#"{"a": 1, "a": [true, "\ud83d\ude00"]}"#,
+        ] {
+            assert_eq!(why_unreadable(text), None, "{text}");
+        }
+        assert!(
+            why_unreadable(&"[".repeat(101))
+                .unwrap()
+                .contains("deeper than 100")
+        );
     }
 }

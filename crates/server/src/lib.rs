@@ -15,6 +15,7 @@ mod config;
 mod extract;
 mod failure;
 mod json;
+mod page;
 mod parse;
 mod patience;
 mod query;
@@ -28,7 +29,8 @@ pub mod token;
 mod view;
 
 pub use config::Config;
-pub use serve::{ServeError, serve};
+pub use serve::tls::{Tls, TlsError};
+pub use serve::{ServeError, Server};
 
 /// The description of the API (`OpenAPI` 3.1) as JSON text.
 pub fn openapi() -> String {

@@ -6,13 +6,17 @@
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use adjutant_core::event::Event;
+use adjutant_core::rejection::{Rejection, Slug};
+use adjutant_core::time::Span;
 use axum::body::{Body, Bytes};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
+use crate::access::directory::Pass;
 use crate::app::App;
 use crate::view;
 
@@ -21,6 +25,8 @@ const PAGE: usize = 256;
 /// A line without meaning is sent after so long without events, so that dead connections are noticed and proxies
 /// keep live ones.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Who finds no place is told to come back after so long.
+const PATIENCE: Span = Span::from_secs(5);
 /// How long to wait when the signal was ahead of what could be read.
 const CATCH_UP: Duration = Duration::from_millis(10);
 
@@ -31,17 +37,33 @@ pub(crate) struct EventStream {
     /// The last event that was sent.
     position: u64,
     greeted: bool,
+    /// The token that opened it: the stream ends with it.
+    pass: Option<Pass>,
+    /// One of the streams that may be open.
+    _place: OwnedSemaphorePermit,
 }
 
 impl EventStream {
     /// A stream of what happened after `since`.
-    pub(crate) fn new(app: App, since: u64) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When as many streams are open as may be.
+    pub(crate) fn open(app: App, since: u64, pass: Option<Pass>) -> Result<Self, Rejection> {
+        let place = Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
+            Rejection::new(
+                Slug::Overloaded,
+                "as many event streams are open as this server can feed",
+            )
+            .retry_after(Some(PATIENCE))
+        })?;
+        Ok(Self {
             last_seq: app.handle.last_seq(),
             app,
             position: since,
             greeted: false,
-        }
+            pass,
+            _place: place,
+        })
     }
 
     /// The body that sends it.
@@ -52,17 +74,25 @@ impl EventStream {
         }))
     }
 
-    /// The next piece; none when the server stops, or the store cannot be read. The reader then comes back.
+    /// The next piece; none when the server stops, the token is revoked, or the store cannot be read. The reader then
+    /// comes back.
     async fn next(&mut self) -> Option<Bytes> {
         if !self.greeted {
             self.greeted = true;
             // Sends the head at once, and says how soon to come back after an interruption.
             return Some(Bytes::from_static(b"retry: 1000\n\n"));
         }
-        let shutdown = self.app.shutdown.clone();
+        let (app, pass) = (self.app.clone(), self.pass);
+        // A busy stream never rests long enough for the watch below.
+        if let Some(pass) = pass {
+            let _ = app.directory.find(&pass.digest, false).await;
+        }
         tokio::select! {
+            biased;
+            () = app.shutdown.cancelled() => None,
+            () = app.until_revoked(pass) => None,
+            () = watch_tokens(&app, pass) => None,
             chunk = self.advance() => chunk,
-            () = shutdown.cancelled() => None,
         }
     }
 
@@ -97,6 +127,14 @@ impl EventStream {
                 Err(_) => return Some(Bytes::from_static(b":\n\n")),
             }
         }
+    }
+}
+
+/// Sees to it that a token which is revoked elsewhere is missed here as well. Does not end.
+async fn watch_tokens(app: &App, pass: Option<Pass>) {
+    match pass {
+        Some(pass) => app.directory.look_again(pass).await,
+        None => std::future::pending().await,
     }
 }
 

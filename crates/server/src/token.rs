@@ -5,7 +5,11 @@
 
 use std::fmt::Write as _;
 
+use adjutant_core::name::check_id;
 use sha2::{Digest as _, Sha256};
+
+/// The name of the token that `adjutant up` makes for itself; those of its agents begin with it and a colon.
+const OWN_OF_UP: &str = "up";
 
 /// What the system's source of randomness said when it failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +29,25 @@ pub fn generate() -> Result<String, NoRandomness> {
 /// What is kept of a token.
 pub fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
+}
+
+/// Checks the name of a token that a person asks for; says what is wrong with it.
+///
+/// # Errors
+/// When it is not made like an agent's id (it claims tasks where no agent is named), or is reserved: `up` and `up:…`
+/// are the names of the tokens that `adjutant up` makes for itself and puts in place at its start, whatever was there.
+pub fn check_name(name: &str) -> Result<(), String> {
+    check_id(name)?;
+    if name == OWN_OF_UP
+        || name
+            .strip_prefix(OWN_OF_UP)
+            .is_some_and(|rest| rest.starts_with(':'))
+    {
+        return Err(format!(
+            "`{name}` is reserved: `adjutant up` makes tokens named `up` and `up:AGENT` for itself"
+        ));
+    }
+    Ok(())
 }
 
 /// Hexadecimal digits of `bytes`.

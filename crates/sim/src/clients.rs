@@ -62,11 +62,7 @@ pub(crate) fn new_task(number: u32, dice: &mut Dice, now: Timestamp) -> NewTask 
         } else {
             Arc::default()
         },
-        estimated_tokens: if dice.chance(30) {
-            u64::try_from(dice.below(1_500)).unwrap_or(0)
-        } else {
-            0
-        },
+        estimated_tokens: if dice.chance(30) { dice.amount(1_500) } else { 0 },
         timeout: dice.chance(25).then(|| Span::from_secs(60)),
         not_before: dice
             .chance(8)
@@ -96,9 +92,7 @@ pub(crate) fn operate(id: TaskId, dice: &mut Dice, now: Timestamp) -> Command {
                 priority: Some(dice.of(&Priority::ALL)),
                 labels: dice.chance(40).then(|| pick(&LABELS, dice.below(8))),
                 not_before: dice.chance(20).then(|| Some(now + Span::from_secs(20))),
-                estimated_tokens: dice
-                    .chance(30)
-                    .then(|| u64::try_from(dice.below(900)).unwrap_or(0)),
+                estimated_tokens: dice.chance(30).then(|| dice.amount(900)),
                 max_retries: dice.chance(20).then_some(4),
                 ..TaskPatch::default()
             }),
@@ -162,7 +156,7 @@ pub(crate) fn limit(dice: &mut Dice) -> Command {
             let window = dice.of(&Window::ALL);
             let mut limit = Limit::none(window);
             match dice.below(4) {
-                0 => limit.tokens = Some(count(dice, 12_000)),
+                0 => limit.tokens = Some(50 + dice.amount(12_000)),
                 1 => limit.jobs = Some(count(dice, 30)),
                 2 => limit.concurrent = Some(count(dice, 4)),
                 _ => {
@@ -186,7 +180,7 @@ pub(crate) fn external(dice: &mut Dice) -> Command {
         attempt: None,
         model: dice.chance(50).then(|| dice.of(&MODELS).into()),
         tokens: Tokens {
-            tokens_in: u64::try_from(dice.below(300)).unwrap_or(0),
+            tokens_in: dice.amount(300),
             ..Tokens::default()
         },
         cost: None,

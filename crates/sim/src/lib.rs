@@ -18,6 +18,7 @@ pub mod bug;
 mod clients;
 mod clock;
 mod minds;
+mod network;
 pub mod run;
 pub mod shrink;
 pub mod step;

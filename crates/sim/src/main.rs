@@ -112,12 +112,13 @@ struct Limits {
 
 fn go(first: u64, until: &Limits, script: impl Fn(u64) -> Script) -> bool {
     let started = Instant::now();
-    let (mut turns, mut commits, mut seeds) = (0, 0, 0);
+    let (mut turns, mut commits, mut forgotten, mut seeds) = (0, 0, 0, 0);
     let mut seed = first;
     loop {
         let report = script(seed).run();
         turns += report.turns;
         commits += report.commits;
+        forgotten += report.forgotten;
         seeds += 1;
         if report.violation.is_some() {
             println!(
@@ -126,7 +127,7 @@ fn go(first: u64, until: &Limits, script: impl Fn(u64) -> Script) -> bool {
             );
             tell(&report);
             let shrunk = shrink(&script(seed), report, SHRINKING);
-            println!("shrunk to {} steps:", shrunk.kept.len());
+            println!("shrunk; steps left: {}", shrunk.kept.len());
             tell(&shrunk.report);
             let script = script(seed);
             let bug = script
@@ -150,7 +151,7 @@ fn go(first: u64, until: &Limits, script: impl Fn(u64) -> Script) -> bool {
     }
     let seconds = started.elapsed().as_secs_f64();
     println!(
-        "seeds {first}..={seed}: {seeds} runs, {turns} turns, {commits} transactions in {seconds:.1} s ({:.0} turns/s); no violation",
+        "seeds {first}..={seed}: {seeds} runs, {turns} turns, {commits} transactions, {forgotten} tasks forgotten in {seconds:.1} s ({:.0} turns/s); no violation",
         f64::from(u32::try_from(turns).unwrap_or(u32::MAX)) / seconds
     );
     true

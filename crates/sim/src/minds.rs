@@ -268,8 +268,8 @@ impl Mind {
             },
             model: dice.chance(30).then(|| dice.of(&MODELS).into()),
             tokens: dice.chance(60).then(|| Tokens {
-                tokens_in: u64::try_from(dice.below(400)).unwrap_or(0),
-                tokens_out: u64::try_from(dice.below(300)).unwrap_or(0),
+                tokens_in: dice.amount(400),
+                tokens_out: dice.amount(300),
                 tokens_cached: 10,
             }),
             cost: dice
@@ -285,7 +285,7 @@ impl Mind {
     }
 
     fn spend_on(&mut self, job: Job, dice: &mut Dice) -> Command {
-        let amount = u64::try_from(dice.below(900)).unwrap_or(0);
+        let amount = dice.amount(900);
         let total = dice.chance(60);
         let spent = self.spent.entry(job.clone()).or_default();
         *spent += amount;

@@ -36,6 +36,8 @@ pub struct Report {
     pub turns: u64,
     /// Transactions that were committed.
     pub commits: u64,
+    /// Tasks that were forgotten.
+    pub forgotten: u64,
     /// What was violated, and after which step; the end of the run has no number.
     pub violation: Option<(Option<usize>, String)>,
 }
@@ -82,10 +84,14 @@ pub fn run(setup: Setup, steps: impl Iterator<Item = (usize, Step)>) -> Report {
         world.finish();
         violation = world.violation().map(|what| (None, what));
     }
-    let commits = world.witness().commits();
+    let (commits, forgotten) = {
+        let witness = world.witness();
+        (witness.commits(), witness.forgotten())
+    };
     Report {
         turns: world.turns(),
         commits,
+        forgotten,
         violation,
     }
 }
@@ -101,12 +107,7 @@ impl World {
         let mut dice = Dice::new(step.dice);
         let server = usize::from(step.server) % self.servers.len();
         match step.act {
-            Act::Land => {
-                if !self.late.is_empty() {
-                    let (server, message) = self.late.swap_remove(dice.below(self.late.len()));
-                    self.servers[server].inbox.push_back(message);
-                }
-            }
+            Act::Land => self.land(&mut dice),
             Act::Turn => self.turn_with(server, dice.chance(30)),
             Act::Pass => self.pass(server),
             Act::Wait => self.wait(u32::try_from(1 + dice.below(30)).unwrap_or(1)),
@@ -126,6 +127,7 @@ impl World {
             Act::Crash => self.crash(server),
             Act::Fault => self.plant(server, &mut dice),
             Act::Overlap => self.overlap(server, dice.chance(20)),
+            Act::Forget => self.forget(server, &mut dice),
             Act::Rest => self.rest(),
             _ => {
                 if let Some(request) = self.said(step.act, server, &mut dice) {

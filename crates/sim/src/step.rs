@@ -14,6 +14,8 @@ pub enum Fate {
     Lost,
     /// It arrives, but its answer does not.
     AnswerLost,
+    /// It arrives, but its answer only after others.
+    AnswerLate,
     /// It arrives twice, the second time perhaps at another server.
     Twice,
     /// It arrives some time later.
@@ -87,7 +89,7 @@ pub enum Act {
     Claim,
     /// A job that was dispatched elsewhere starts, spends or ends.
     External,
-    /// A late message arrives.
+    /// A late message or answer arrives.
     Land,
     /// A server takes a turn.
     Turn,
@@ -107,6 +109,8 @@ pub enum Act {
     Fault,
     /// A server is between load and commit while another takes a whole turn.
     Overlap,
+    /// What is over and not kept is forgotten.
+    Forget,
     /// Everything comes to rest, and nothing may wait that could start.
     Rest,
 }
@@ -141,6 +145,7 @@ const ACTS: &[(u32, Act)] = &[
     (6, Act::Crash),
     (6, Act::Fault),
     (24, Act::Overlap),
+    (5, Act::Forget),
     (6, Act::Rest),
 ];
 
@@ -160,10 +165,11 @@ impl Step {
         Self {
             act,
             fate: match rng.u8(0..100) {
-                0..76 => Fate::Arrives,
-                76..82 => Fate::Lost,
-                82..88 => Fate::AnswerLost,
-                88..94 => Fate::Twice,
+                0..74 => Fate::Arrives,
+                74..79 => Fate::Lost,
+                79..84 => Fate::AnswerLost,
+                84..90 => Fate::AnswerLate,
+                90..95 => Fate::Twice,
                 _ => Fate::Late,
             },
             server: rng.u8(..),
@@ -191,6 +197,12 @@ impl Dice {
             .wrapping_add(1_442_695_040_888_963_407);
         let high = usize::try_from(self.0 >> 33).unwrap_or(0);
         high % bound.max(1)
+    }
+
+    /// An amount of tokens below `bound`: a round one, so that limits are also met exactly.
+    pub(crate) fn amount(&mut self, bound: usize) -> u64 {
+        const ROUND: usize = 50;
+        u64::try_from(self.below(bound.div_ceil(ROUND)) * ROUND).unwrap_or(0)
     }
 
     /// Whether something of this chance, in percent, happens.

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use adjutant_core::attempt::Attempt;
 use adjutant_core::counter::Counter;
 use adjutant_core::limit::{Scope, Window};
+use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::{Changes, Rows, Wanted};
 use adjutant_core::task::{Status, Task};
+use adjutant_core::time::Timestamp;
 use adjutant_store::memory::Memory;
-use adjutant_store::{CommitError, Reader, Store, StoreError};
+use adjutant_store::{CommitError, Forgotten, Reader, Store, StoreError};
 
 use crate::bug::Bug;
 use crate::witness::{Moment, Witness};
@@ -231,6 +233,15 @@ impl Store for Tap {
             None => {}
         }
         self.apply(changes)
+    }
+
+    fn forget(&mut self, retention: &Retention, now: Timestamp) -> Result<Forgotten, CommitError> {
+        let forgotten = self.inner.forget(retention, now)?;
+        if forgotten.tasks + forgotten.jobs > 0 {
+            let snapshot = self.inner.snapshot();
+            self.witness().forgot(&snapshot, now);
+        }
+        Ok(forgotten)
     }
 
     fn abandon(&mut self) {

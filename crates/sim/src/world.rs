@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use adjutant_core::command::{Answer, Command, IdempotencyKey, Request, Ticket};
-use adjutant_core::decide::Verdict;
+use adjutant_core::command::{Command, Request, Ticket};
 use adjutant_core::name::{AgentId, TaskId};
+use adjutant_core::retention::Retention;
 use adjutant_core::set::Settings;
 use adjutant_core::time::{Span, Timestamp};
 use adjutant_engine::turns::{NotTaken, Taken, Turns};
@@ -16,7 +16,8 @@ use adjutant_store::memory::Memory;
 use crate::bug::Bug;
 use crate::clock::{Clock, Machine};
 use crate::minds::{AGENTS, Mind};
-use crate::step::{Dice, Fate};
+use crate::network::{Late, Message};
+use crate::step::Dice;
 use crate::tap::{Fault, Tap};
 use crate::witness::{Moment, Witness};
 
@@ -26,14 +27,6 @@ const BATCH: usize = 6;
 const LOOK: Span = Span::from_secs(5);
 /// Something to begin with: a Tuesday in November 2023, a few hours before midnight.
 const START_MICROS: i64 = 1_700_000_000_000_000;
-
-/// A request on its way, as its sender sent it.
-#[derive(Debug, Clone)]
-pub(crate) struct Message {
-    pub(crate) sent: Request,
-    /// Nobody hears the answer.
-    pub(crate) deaf: bool,
-}
 
 /// A sync that waits.
 #[derive(Debug)]
@@ -70,10 +63,10 @@ pub struct World {
     pub(crate) machine: Machine,
     pub(crate) setup: Setup,
     pub(crate) minds: Vec<Mind>,
-    pub(crate) late: Vec<(usize, Message)>,
+    pub(crate) late: Vec<Late>,
     waits: BTreeMap<Ticket, Wait>,
     pub(crate) submitted: u32,
-    tickets: u64,
+    pub(crate) tickets: u64,
     pub(crate) turns: u64,
 }
 
@@ -174,41 +167,6 @@ impl World {
         (count > 0).then(|| format!("t{number}").into())
     }
 
-    /// Sends something; the network does with it what it does.
-    pub(crate) fn send(&mut self, request: Request, server: usize, fate: Fate, dice: &mut Dice) {
-        let mut message = Message {
-            sent: request,
-            deaf: false,
-        };
-        // A repeat that is only answered again is no sign of life: agents register without a key.
-        let keyed = !matches!(message.sent.command, Command::Sync(_) | Command::Register(_));
-        if keyed && dice.chance(30) {
-            message.sent.idempotency = Some(IdempotencyKey {
-                token: "client".into(),
-                key: format!("key-{}", message.sent.ticket.0).into(),
-                digest: [0; 32],
-            });
-        }
-        match fate {
-            Fate::Lost => return,
-            Fate::Arrives => {}
-            Fate::AnswerLost => message.deaf = true,
-            Fate::Twice => {
-                self.tickets += 1;
-                let mut again = message.clone();
-                again.sent.ticket = Ticket(self.tickets);
-                again.deaf = true;
-                let other = (server + dice.below(2)) % self.servers.len();
-                self.servers[other].inbox.push_back(again);
-            }
-            Fate::Late => {
-                self.late.push((server, message));
-                return;
-            }
-        }
-        self.servers[server].inbox.push_back(message);
-    }
-
     /// What is due on a server by itself, and a few of the messages that reached it.
     fn batch(&mut self, server: usize, now: Timestamp, look: bool) -> (Vec<Request>, Vec<Message>) {
         let mut own = Vec::new();
@@ -304,6 +262,7 @@ impl World {
     fn taken(&mut self, server: usize, now: Timestamp, messages: Vec<Message>, taken: Taken) {
         self.turns += 1;
         self.witness().watched(server, now, false);
+        self.numbered(&messages, &taken.answers);
         let mut open: BTreeMap<Ticket, Message> = messages
             .into_iter()
             .map(|message| (message.sent.ticket, message))
@@ -334,54 +293,6 @@ impl World {
         if pass {
             self.pass(server);
         }
-    }
-
-    fn heard(&self, message: &Message, verdict: &Verdict, now: Timestamp) {
-        let agent = match &message.sent.command {
-            Command::Sync(sync) => &sync.agent,
-            Command::Register(agent) => &agent.id,
-            _ => return,
-        };
-        // A wait that ends is not a new sign of life: it was noted when it began.
-        let waited = matches!(&message.sent.command, Command::Sync(sync) if !sync.wait.is_zero());
-        if verdict.is_ok() && !waited {
-            self.witness().heard(agent, now);
-        }
-    }
-
-    fn answer(&mut self, message: &Message, mut verdict: Verdict) {
-        if self.setup.bug == Some(Bug::TakenSentAgain) {
-            self.send_taken_again(message, &mut verdict);
-        }
-        self.witness().told(&message.sent, &verdict);
-        if message.deaf {
-            return;
-        }
-        if let (Command::Sync(sync), Ok(Answer::Sync(answer))) = (&message.sent.command, &verdict)
-            && let Some(mind) = self.minds.iter_mut().find(|mind| mind.id() == sync.agent)
-        {
-            mind.hear(sync, answer);
-        }
-    }
-
-    fn send_taken_again(&self, message: &Message, verdict: &mut Verdict) {
-        let (Command::Sync(sync), Ok(Answer::Sync(answer))) = (&message.sent.command, verdict) else {
-            return;
-        };
-        let taken = self.witness().taken_by(&sync.agent);
-        answer
-            .start
-            .extend(taken.map(|(task, attempt)| adjutant_core::command::Start {
-                view: adjutant_core::command::TaskView {
-                    task,
-                    body: None,
-                    ending: None,
-                    lease_expires_at: None,
-                    waiting: None,
-                },
-                attempt,
-                timeout: None,
-            }));
     }
 
     /// A server looks at everything once more.
@@ -471,6 +382,20 @@ impl World {
                 self.end(server, now, messages, taken);
             }
             Err(error) => self.end(server, now, messages, Err(error)),
+        }
+    }
+
+    /// What is over and not kept is forgotten.
+    pub(crate) fn forget(&mut self, server: usize, dice: &mut Dice) {
+        let retention = Retention {
+            finished_age: dice.of(&[None, Some(Span::DAY)]),
+            finished_count: dice.of(&[None, Some(0), Some(3)]),
+            event_age: dice.of(&[None, Some(Span::HOUR)]),
+            event_count: dice.of(&[None, Some(10)]),
+        };
+        let now = self.now(server);
+        if let Err(NotTaken::Unknown(_)) = self.servers[server].turns.forget(&retention, now) {
+            self.crash(server);
         }
     }
 

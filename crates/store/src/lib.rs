@@ -17,7 +17,9 @@ pub mod sqlite;
 
 pub use read::{Details, Page, Reader, StoredTask, TaskFilter};
 
+use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::{Changes, Rows, Wanted};
+use adjutant_core::time::Timestamp;
 
 /// Live output of a task beyond this many bytes is dropped, oldest first.
 pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
@@ -25,6 +27,10 @@ pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
 pub const MAX_BLOCKERS: usize = 100;
 /// The most idempotency keys that are forgotten in one turn.
 pub const MAX_FORGOTTEN: usize = 1_000;
+/// The most tasks that are looked at to be forgotten in one batch.
+pub const MAX_FORGOTTEN_TASKS: usize = 200;
+/// The most events that are forgotten in one batch.
+pub const MAX_FORGOTTEN_EVENTS: usize = 200;
 
 /// What went wrong with the machine, as opposed to a valid answer that says no.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -63,6 +69,19 @@ pub enum Space {
     Low,
 }
 
+/// What was forgotten in one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Forgotten {
+    /// Tasks, with all that belongs to them.
+    pub tasks: u64,
+    /// Jobs that were dispatched elsewhere.
+    pub jobs: u64,
+    /// Events.
+    pub events: u64,
+    /// Whether there may be more to forget now.
+    pub more: bool,
+}
+
 /// Where rows live.
 ///
 /// # Durability
@@ -93,6 +112,19 @@ pub trait Store: Send {
     /// # Errors
     /// See [`CommitError`].
     fn commit(&mut self, changes: &Changes) -> Result<u64, CommitError>;
+
+    /// Between turns: forgets a bounded part of what is over and [not kept](adjutant_core::retention), in a transaction
+    /// of its own. A task goes whole, with its attempts, texts and dependencies; its ledger lines go into the archive
+    /// of their scopes. Events go from the first one on.
+    ///
+    /// After `Ok` what was forgotten stays so through a crash; after any error of [`CommitError::RolledBack`] all of it
+    /// is still there. A store that keeps everything is a store as well.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    fn forget(&mut self, _retention: &Retention, _now: Timestamp) -> Result<Forgotten, CommitError> {
+        Ok(Forgotten::default())
+    }
 
     /// Ends a turn that changes nothing, or that is given up.
     fn abandon(&mut self);

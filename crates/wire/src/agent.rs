@@ -7,31 +7,37 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::task::{Completion, Task};
-use crate::{BatchItem, RawJson, null_is_default};
+use crate::{BatchItem, RawJson, null_is_default, shape};
 
 /// An agent that registers.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct NewAgent {
     /// 1–128 of `[A-Za-z0-9._:-]`.
+    #[schema(value_type = shape::Id)]
     pub id: String,
     /// Its name for people; the id when absent.
     #[serde(default)]
+    #[schema(max_length = 200)]
     pub name: Option<String>,
     /// What it can do.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Names>)]
     pub capabilities: Vec<String>,
     /// The models that it can use; empty is any.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Names>)]
     pub models: Vec<String>,
     /// The most attempts at a time; 0 is unlimited, absent is 1.
     #[serde(default)]
+    #[schema(value_type = Option<shape::Small>)]
     pub max_load: Option<u32>,
     /// Any JSON, kept for people.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = shape::AnyJson)]
     pub metadata: Option<RawJson>,
     /// A random string of the worker process that speaks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
     pub session: Option<String>,
 }
 
@@ -65,7 +71,7 @@ pub struct Agent {
     pub quarantined_until: Option<Timestamp>,
     /// Any JSON, kept for people.
     #[serde(default, deserialize_with = "json_of_any_reader")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = shape::AnyJson)]
     pub metadata: Option<RawJson>,
     /// When it first registered.
     #[schema(value_type = String, format = DateTime)]
@@ -88,8 +94,10 @@ fn json_of_any_reader<'de, D: serde::Deserializer<'de>>(
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Running {
     /// The task.
+    #[schema(value_type = shape::Id)]
     pub id: String,
     /// The attempt.
+    #[schema(value_type = shape::Small)]
     pub attempt: u32,
 }
 
@@ -98,21 +106,26 @@ pub struct Running {
 pub struct SyncRequest {
     /// The session given at registration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
     pub session: Option<String>,
     /// Rises with each sync of the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n: Option<u64>,
     /// All attempts that the agent runs, and that were not acknowledged as done. What it has taken and does not list
     /// is lost: so the list must be there, if only empty.
+    #[schema(max_items = 10000)]
     pub running: Vec<Running>,
     /// Attempts that it finished and that were not acknowledged yet.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<Vec<Completion>>, max_items = 1000)]
     pub done: Vec<Completion>,
     /// The most attempts to start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::Small>)]
     pub max: Option<u32>,
     /// Seconds to wait for something to start or stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0)]
     pub wait: Option<f64>,
 }
 
@@ -121,6 +134,7 @@ pub struct SyncRequest {
 pub struct Heartbeat {
     /// The session given at registration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
     pub session: Option<String>,
 }
 

@@ -8,6 +8,7 @@ mod agent;
 mod error;
 mod limit;
 mod ops;
+pub mod shape;
 mod task;
 
 pub use agent::{Agent, AgentNote, Heartbeat, NewAgent, Running, Start, Stop, SyncAnswer, SyncRequest};

@@ -6,7 +6,7 @@ use adjutant_core::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::null_is_default;
+use crate::{null_is_default, shape};
 
 /// A limit over one window: `{window: hour|day|total, tokens?, cost?, jobs?, concurrent?, pull_requests?, issues?, hard}`.
 pub type LimitSpec = Limit;
@@ -18,13 +18,14 @@ pub struct ScopeLimits {
     #[serde(default)]
     pub scope: String,
     /// At most one for each window.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<shape::LimitShape>)]
     pub limits: Vec<LimitSpec>,
     /// What is used, by window; read-only.
     #[serde(default, rename = "use")]
     pub used: Vec<ScopeUse>,
     /// Tokens held by live attempts; read-only.
     #[serde(default)]
+    #[schema(format = "uint64")]
     pub held_tokens: u64,
     /// Cents held by live attempts; read-only.
     #[serde(default)]
@@ -32,6 +33,7 @@ pub struct ScopeLimits {
     pub held_cost: Money,
     /// Live attempts; read-only.
     #[serde(default)]
+    #[schema(format = "uint32")]
     pub active_jobs: u32,
 }
 
@@ -61,22 +63,27 @@ pub struct ScopeUse {
 pub struct Allowance {
     /// The agent; taken from the path in requests.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::IdOrEmpty>)]
     pub agent_id: String,
     /// Tokens in a UTC day.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Count>)]
     pub daily_token_limit: u64,
     /// Attempts started in a UTC day.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Count>)]
     pub daily_job_limit: u64,
     /// Attempts at the same time.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Count>)]
     pub concurrent_jobs: u64,
     /// The longest that one attempt may run, in seconds.
     #[serde(default, deserialize_with = "null_is_default")]
-    #[schema(value_type = u64)]
+    #[schema(value_type = Option<shape::Duration>)]
     pub max_job_duration: Span,
     /// The models that it may use.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Names>)]
     pub model_allowlist: Vec<String>,
 }
 
@@ -119,20 +126,23 @@ pub struct AllowanceUsage {
 pub struct Model {
     /// The model; taken from the path in requests.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::NameOrEmpty>)]
     pub model: String,
     /// Tokens in a UTC day.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Count>)]
     pub daily_token_budget: u64,
     /// Attempts started in a UTC hour.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Count>)]
     pub hourly_rate_limit: u64,
     /// Cents in total.
     #[serde(default, deserialize_with = "null_is_default")]
-    #[schema(value_type = f64)]
+    #[schema(value_type = Option<shape::Cents>)]
     pub cost_ceiling: Money,
     /// Cents for a million tokens: `{input, output, cached}`.
     #[serde(default, deserialize_with = "null_is_default")]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<shape::PricesShape>)]
     pub prices: Prices,
 }
 
@@ -141,15 +151,18 @@ pub struct Model {
 pub struct Repo {
     /// `owner/name`; taken from the path in requests.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::RepoOrEmpty>)]
     pub repo: String,
     /// Pull requests in a UTC day.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Count>)]
     pub max_daily_prs: u64,
     /// Issues in a UTC day.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Count>)]
     pub max_daily_issues: u64,
     /// Nothing starts for so long after a failed attempt, in seconds.
     #[serde(default, deserialize_with = "null_is_default")]
-    #[schema(value_type = u64)]
+    #[schema(value_type = Option<shape::Duration>)]
     pub cooldown_after_failure: Span,
 }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::agent::Agent;
 use crate::limit::AllowanceCheck;
 use crate::task::Waiting;
-use crate::{RawJson, null_is_default};
+use crate::{RawJson, null_is_default, shape};
 
 /// What a usage report is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -34,33 +34,42 @@ pub enum UsageEvent {
 pub struct UsageReport {
     /// Who ran it; may be absent with the token of an attempt, which knows.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::IdOrEmpty>)]
     pub agent_id: String,
     /// The task, or the job that was dispatched elsewhere.
+    #[schema(value_type = shape::Id)]
     pub job_id: String,
     /// The model.
     #[serde(default)]
+    #[schema(value_type = Option<shape::NameOrEmpty>)]
     pub model: Option<String>,
     /// Fresh input tokens.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Count>)]
     pub tokens_in: u64,
     /// Output tokens.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Count>)]
     pub tokens_out: u64,
     /// Cached input tokens.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Count>)]
     pub tokens_cached: u64,
     /// Cents; worked out from prices when absent.
     #[serde(default)]
-    #[schema(value_type = Option<f64>)]
+    #[schema(value_type = Option<shape::Cents>)]
     pub cost: Option<Money>,
     /// Whether these are totals of the attempt and model instead of an increase.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<bool>)]
     pub total: bool,
     /// What it is about.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<UsageEvent>)]
     pub event: UsageEvent,
     /// The attempt; the latest when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::Small>)]
     pub attempt: Option<u32>,
 }
 
@@ -71,9 +80,11 @@ pub struct Output {
     pub text: String,
     /// The attempt that speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::Small>)]
     pub attempt: Option<u32>,
     /// The agent that speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::IdOrEmpty>)]
     pub agent_id: Option<String>,
 }
 
@@ -100,7 +111,7 @@ pub struct Event {
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
     /// More about it.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = shape::AnyJson)]
     pub payload: Option<RawJson>,
 }
 
@@ -165,8 +176,10 @@ pub struct Health {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct NewToken {
     /// Its name.
+    #[schema(value_type = shape::Id)]
     pub name: String,
     /// What it allows: `admin`, `submit`, `read`, `agent:ID`, `agent:*`.
+    #[schema(value_type = Vec<shape::RoleName>, min_items = 1, max_items = 100)]
     pub roles: Vec<String>,
 }
 

@@ -7,62 +7,73 @@ use adjutant_core::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ErrorBody, RawJson, null_is_default, present};
+use crate::{ErrorBody, RawJson, null_is_default, present, shape};
 
 /// A task to create.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct NewTask {
     /// 1–128 of `[A-Za-z0-9._:-]`; made by the server when absent.
     #[serde(default)]
+    #[schema(value_type = Option<shape::Id>)]
     pub id: Option<String>,
     /// 1–500 characters.
-    #[schema(min_length = 1, max_length = 500)]
+    #[schema(min_length = 1, max_length = 500, pattern = "\\S")]
     pub title: String,
     /// What has to be done; up to 1 MiB.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<String>)]
     pub description: String,
     /// How urgent it is: `critical`, `high`, `medium` (the default) or `low`.
     #[serde(default, deserialize_with = "null_is_default")]
-    #[schema(value_type = Option<String>, example = "medium")]
+    #[schema(value_type = Option<shape::PriorityName>, example = "medium")]
     pub priority: Priority,
     /// Capabilities that an agent must all have.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Names>)]
     pub labels: Vec<String>,
     /// Capabilities that raise an agent's score; never required.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Names>)]
     pub prefers: Vec<String>,
     /// The model that the job must use.
     #[serde(default)]
+    #[schema(value_type = Option<shape::NameOrEmpty>)]
     pub model: Option<String>,
     /// The project whose limits it counts for.
     #[serde(default)]
+    #[schema(value_type = Option<shape::NameOrEmpty>)]
     pub project: Option<String>,
     /// The repository whose limits it counts for, `owner/name`.
     #[serde(default)]
+    #[schema(value_type = Option<shape::RepoOrEmpty>)]
     pub repo: Option<String>,
     /// What a success adds to the repository's daily count: `pull_request` or `issue`.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<shape::ProducesName>)]
     pub produces: Option<Produces>,
     /// Relevant files; information only.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<Vec<String>>, max_items = 1000)]
     pub files: Vec<String>,
     /// Names that no other task in progress may share.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Names>)]
     pub locks: Vec<String>,
     /// Any JSON, handed to the agent untouched; up to 1 MiB.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = shape::AnyJson)]
     pub payload: Option<RawJson>,
     /// Tasks that must be completed first; at most 1,000.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Ids>)]
     pub dependencies: Vec<String>,
     /// Tokens held at dispatch; 0 is unknown.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Count>)]
     pub estimated_tokens: u64,
     /// Upper bound of one attempt, in seconds or as `"30m"`.
     #[serde(default)]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<shape::Duration>)]
     pub timeout: Option<Span>,
     /// Not dispatched earlier.
     #[serde(default)]
@@ -70,6 +81,7 @@ pub struct NewTask {
     pub not_before: Option<Timestamp>,
     /// Failed attempts before dead letter; 0 is the default, 3.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<shape::Small>)]
     pub max_retries: u32,
 }
 
@@ -85,10 +97,10 @@ pub struct Task {
     pub description: String,
     /// How urgent it is.
     #[serde(default, deserialize_with = "null_is_default")]
-    #[schema(value_type = String)]
+    #[schema(value_type = shape::PriorityName)]
     pub priority: Priority,
     /// Where it stands: `pending`, `blocked`, `in_progress`, `completed`, `failed` or `cancelled`.
-    #[schema(value_type = String)]
+    #[schema(value_type = shape::StatusName)]
     pub status: Status,
     /// Capabilities that an agent must all have.
     #[serde(default, deserialize_with = "null_is_default")]
@@ -107,7 +119,7 @@ pub struct Task {
     pub repo: Option<String>,
     /// What a success adds to the repository's daily count.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<shape::ProducesName>)]
     pub produces: Option<Produces>,
     /// Relevant files.
     #[serde(default, deserialize_with = "null_is_default")]
@@ -117,7 +129,7 @@ pub struct Task {
     pub locks: Vec<String>,
     /// Any JSON.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = shape::AnyJson)]
     pub payload: Option<RawJson>,
     /// Tasks that must be completed first.
     #[serde(default, deserialize_with = "null_is_default")]
@@ -292,7 +304,7 @@ pub struct Waiting {
 pub struct TaskPatch {
     /// `completed` or `failed` ends the attempt, `pending` gives it back, `cancelled` cancels the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<shape::StatusName>)]
     pub status: Option<Status>,
     /// 0–100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -303,19 +315,23 @@ pub struct TaskPatch {
     pub notes: Option<String>,
     /// The attempt that speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::Small>)]
     pub attempt: Option<u32>,
     /// The agent that speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::IdOrEmpty>)]
     pub agent_id: Option<String>,
     /// A new urgency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<shape::PriorityName>)]
     pub priority: Option<Priority>,
     /// New required labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::Names>)]
     pub labels: Option<Vec<String>>,
     /// New preferred labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::Names>)]
     pub prefers: Option<Vec<String>>,
     /// A new earliest time; `null` is none.
     #[serde(
@@ -327,9 +343,11 @@ pub struct TaskPatch {
     pub not_before: Option<Option<Timestamp>>,
     /// A new number of failed attempts before dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::Small>)]
     pub max_retries: Option<u32>,
     /// A new estimate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::Count>)]
     pub estimated_tokens: Option<u64>,
 }
 
@@ -338,6 +356,7 @@ pub struct TaskPatch {
 pub struct Claim {
     /// The agent.
     #[serde(default)]
+    #[schema(value_type = Option<shape::IdOrEmpty>)]
     pub agent_id: Option<String>,
 }
 
@@ -346,9 +365,11 @@ pub struct Claim {
 pub struct AttemptRef {
     /// The attempt.
     #[serde(default)]
+    #[schema(value_type = Option<shape::Small>)]
     pub attempt: Option<u32>,
     /// The agent.
     #[serde(default)]
+    #[schema(value_type = Option<shape::IdOrEmpty>)]
     pub agent_id: Option<String>,
 }
 
@@ -357,39 +378,49 @@ pub struct AttemptRef {
 pub struct Completion {
     /// The task: needed in batches and in `done`, where no path names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::IdOrEmpty>)]
     pub id: Option<String>,
     /// Whether the work is done.
     pub success: bool,
     /// What came out.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<String>)]
     pub output: String,
     /// Files, links or names that came out.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<Vec<String>>, max_items = 1000)]
     pub artifacts: Vec<String>,
     /// What went wrong.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<String>)]
     pub error_message: String,
     /// The attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::Small>)]
     pub attempt: Option<u32>,
     /// The agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::IdOrEmpty>)]
     pub agent_id: Option<String>,
     /// The model that the tokens are of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::NameOrEmpty>)]
     pub model: Option<String>,
     /// The attempt's total of fresh input tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::Count>)]
     pub tokens_in: Option<u64>,
     /// The attempt's total of output tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::Count>)]
     pub tokens_out: Option<u64>,
     /// The attempt's total of cached input tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shape::Count>)]
     pub tokens_cached: Option<u64>,
     /// The attempt's total cost in cents; worked out from prices when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<f64>)]
+    #[schema(value_type = Option<shape::Cents>)]
     pub cost: Option<Money>,
     /// Not a failure of the task: the agent's provider limits its rate until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]

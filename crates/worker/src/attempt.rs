@@ -8,23 +8,26 @@ use std::time::Duration;
 use adjutant_client::Client;
 use adjutant_core::attempt::StopReason;
 use adjutant_core::time::Span;
-use adjutant_wire::{Completion, Start};
+use adjutant_wire::{Completion, Start, UsageReport};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::adapter::Adapter;
 use crate::environment::Environment;
 use crate::feed::Feed;
+use crate::keeper::Keeper;
 use crate::observer::{Cause, Notice, Observer};
 use crate::process::{Pipes, Process};
-use crate::reporter::Reporter;
+use crate::reporter::{Meter, Voice};
 use crate::roster::Key;
+use crate::stop::{Orders, patience, stopped};
 use crate::text::start_of_last;
 
 /// Once the command has ended, its pipes get this long to be emptied: longer only a process that it left behind
 /// keeps them open.
 const DRAIN: Duration = Duration::from_secs(1);
+/// The last output may take so long to be sent once all else is done.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A completion is at most this long as JSON, so that it fits into a roll-call with others (4 MiB in all).
 pub(crate) const MAX_COMPLETION_BYTES: usize = 3 * 1024 * 1024;
 /// Read from a pipe at once.
@@ -39,7 +42,26 @@ pub(crate) struct Context {
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) grace: Duration,
+    pub(crate) keeper: Option<Keeper>,
     pub(crate) observer: Arc<dyn Observer>,
+}
+
+/// An attempt that is over.
+#[derive(Debug)]
+pub(crate) struct Over {
+    /// What is to be reported of it.
+    pub(crate) ending: Ending,
+    /// What it used and the server could not be told yet.
+    pub(crate) owed: Vec<UsageReport>,
+}
+
+impl From<Ending> for Over {
+    fn from(ending: Ending) -> Self {
+        Self {
+            ending,
+            owed: Vec::new(),
+        }
+    }
 }
 
 /// What is to be reported of an attempt that is over.
@@ -61,40 +83,67 @@ enum End {
 }
 
 /// Runs an attempt until its processes are gone and all but its result is reported.
-pub(crate) async fn run(
-    context: Arc<Context>,
-    start: Start,
-    mut stop: watch::Receiver<Option<Cause>>,
-) -> Ending {
+pub(crate) async fn run(context: Arc<Context>, start: Start, mut orders: Orders) -> Over {
     let key = Key::of(&start);
     let prepared = context.adapter.invocation(&start.task).and_then(|invocation| {
         let environment = context.environment.of(&start);
         let (process, pipes) = Process::start(&invocation, environment, context.cwd.as_deref())?;
         Ok((process, pipes, invocation.stdin))
     });
-    let (mut process, pipes, stdin) = match prepared {
+    let (process, pipes, stdin) = match prepared {
         Ok(prepared) => prepared,
-        Err(why) => return failed(&context.agent, &key, why),
+        Err(why) => return failed(&context.agent, &key, why).into(),
     };
+    let kept = context.keeper.as_ref().zip(process.group());
+    if let Some((keeper, group)) = kept {
+        keeper.watch(group).await;
+    }
     let timeout = shorter(context.timeout, start.timeout.map(duration));
     let feed = Feed::new();
-    let mut reporter = Reporter::new(&context.client, &context.agent, &key, &feed);
+    let voice = Voice {
+        client: &context.client,
+        agent: &context.agent,
+        key: &key,
+        feed: &feed,
+    };
+    let mut meter = Meter::new(voice);
     let work = async {
         let pumping = pump(&context, &key, &feed, pipes, &stdin);
-        let end = supervise(&mut process, pumping, &mut stop, timeout, context.grace).await;
+        let end = supervise(process, pumping, &mut orders, timeout, context.grace).await;
+        if let Some((keeper, group)) = kept {
+            keeper.forget(group).await;
+        }
         feed.close(&*context.adapter);
         end
     };
-    let (end, ()) = tokio::join!(work, reporter.run());
-    drop(process);
-    conclude(&context, &key, &feed, &mut reporter, end).await
+    let ending = async {
+        let (end, ()) = tokio::join!(work, meter.run());
+        conclude(&context, &key, &feed, &mut meter, end).await
+    };
+    with_last_words(Box::pin(ending), voice.live()).await
+}
+
+/// Waits for the end of an attempt, and a little longer for those who watch to get the last of its output: the result
+/// has it as well, and what was spent is more urgent.
+async fn with_last_words(
+    mut ending: impl Future<Output = Over> + Unpin,
+    live: impl Future<Output = ()>,
+) -> Over {
+    tokio::pin!(live);
+    tokio::select! {
+        over = &mut ending => {
+            drop(tokio::time::timeout(LAST_WORDS, live).await);
+            over
+        }
+        () = &mut live => ending.await,
+    }
 }
 
 /// Waits for the command to end, by itself or because it has to, and for its pipes to be empty.
 async fn supervise(
-    process: &mut Process,
+    mut process: Process,
     pumping: impl Future<Output = ()>,
-    stop: &mut watch::Receiver<Option<Cause>>,
+    orders: &mut Orders,
     timeout: Option<Duration>,
     grace: Duration,
 ) -> End {
@@ -112,14 +161,14 @@ async fn supervise(
                 Ok(status) => End::Exited(status),
                 Err(error) => End::Unknown(error),
             },
-            cause = stopped(stop) => break End::Stopped(cause),
+            cause = stopped(orders) => break End::Stopped(cause),
             timeout = elapsed(started, timeout) => break End::TimedOut(timeout),
             done = &mut pumped, if !is_pumped => is_pumped = done,
         }
     };
     if !matches!(end, End::Exited(_)) {
         // What it prints at its end is read too, or it could not print and end.
-        let terminating = process.terminate(grace);
+        let terminating = process.terminate(patience(orders, Instant::now() + grace));
         tokio::pin!(terminating);
         loop {
             tokio::select! {
@@ -131,17 +180,10 @@ async fn supervise(
     if !is_pumped && tokio::time::timeout(DRAIN, &mut pumped).await.is_err() {
         tracing::debug!("a command left processes behind that keep its output open");
     }
-    // Nothing that the command left behind outlives its attempt.
+    // Nothing that the command left behind outlives its attempt. The process is given up here and not later: the
+    // number of its group may soon be another's.
     process.kill();
     end
-}
-
-async fn stopped(stop: &mut watch::Receiver<Option<Cause>>) -> Cause {
-    match stop.wait_for(Option::is_some).await {
-        Ok(cause) => cause.unwrap_or(Cause::Shutdown),
-        // Whoever could stop it is gone, and with it whoever would report it.
-        Err(_) => Cause::Shutdown,
-    }
 }
 
 async fn elapsed(started: Instant, timeout: Option<Duration>) -> Duration {
@@ -194,13 +236,7 @@ async fn read(pipe: Option<impl AsyncRead + Unpin>, mut sink: impl FnMut(&[u8]))
     }
 }
 
-async fn conclude(
-    context: &Context,
-    key: &Key,
-    feed: &Feed,
-    reporter: &mut Reporter<'_>,
-    end: End,
-) -> Ending {
+async fn conclude(context: &Context, key: &Key, feed: &Feed, meter: &mut Meter<'_>, end: End) -> Over {
     let problem = match end {
         End::Exited(status) if status.success() => None,
         End::Exited(status) => Some(exit_message(status, &feed.take_error())),
@@ -208,12 +244,13 @@ async fn conclude(
         End::Unknown(error) => Some(format!("cannot tell how the command ended: {error}")),
         End::Stopped(Cause::Server(StopReason::Limit)) => Some("stopped: limit".to_owned()),
         End::Stopped(cause) => {
-            reporter.last_usage(None).await;
-            return Ending::Stopped(cause);
+            let owed = meter.settle(None).await;
+            let ending = Ending::Stopped(cause);
+            return Over { ending, owed };
         }
     };
     let last = feed.usage(|usage| usage.last().cloned());
-    reporter.last_usage(last.as_ref()).await;
+    let owed = meter.settle(last.as_ref()).await;
     let mut completion = completion(&context.agent, key, problem);
     completion.output = feed.take_output();
     if let Some(totals) = last {
@@ -224,7 +261,8 @@ async fn conclude(
         completion.cost = totals.cost;
     }
     fit(&mut completion);
-    Ending::Completed(Box::new(completion))
+    let ending = Ending::Completed(Box::new(completion));
+    Over { ending, owed }
 }
 
 /// An attempt that failed before its command ran.

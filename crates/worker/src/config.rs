@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use adjutant_core::name::check_id;
 
-use crate::Error;
+use crate::{Error, Keeper};
 
 /// How long a command has to end after it was asked to, before it is made to.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -43,6 +43,8 @@ pub struct Config {
     pub exit_when_drained: bool,
     /// Leave the registry at the end, instead of being seen as offline a while later.
     pub deregister: bool,
+    /// Ends what runs when this process is killed; without one it goes on until it ends by itself.
+    pub keeper: Option<Keeper>,
 }
 
 impl Config {
@@ -63,6 +65,7 @@ impl Config {
             outlive_server: false,
             exit_when_drained: false,
             deregister: true,
+            keeper: None,
         }
     }
 

@@ -7,12 +7,18 @@ use adjutant_wire::Start;
 /// Everything with this prefix configures adjutant itself: tokens, a store with its password, addresses.
 const OWN_PREFIX: &str = "ADJUTANT_";
 
+/// What the names of its own variables end with that hold a token.
+const TOKEN_SUFFIX: &str = "TOKEN";
+/// A token of at least this length is found inside of other text as well, such as a header or an address; a shorter one
+/// is no token but a test's or a person's word, which is part of many things.
+const MIN_TOKEN_BYTES: usize = 16;
+
 /// What the commands of one worker see of their environment.
 #[derive(Clone, Debug)]
 pub(crate) struct Environment {
     /// The address of the server.
     pub(crate) url: String,
-    /// The worker's own token: a variable with this value is withheld whatever its name.
+    /// The worker's own token: a variable that has it in its value is withheld whatever its name.
     pub(crate) secret: Option<String>,
     /// What the configuration adds.
     pub(crate) added: Vec<(String, String)>,
@@ -29,16 +35,21 @@ impl Environment {
         inherited: impl Iterator<Item = (OsString, OsString)>,
         start: &Start,
     ) -> Vec<(OsString, OsString)> {
-        let mut variables: Vec<(OsString, OsString)> = inherited
-            .filter(|(name, value)| {
-                let own = name.as_encoded_bytes().starts_with(OWN_PREFIX.as_bytes());
-                let secret = self
-                    .secret
-                    .as_ref()
-                    .is_some_and(|secret| value.as_encoded_bytes() == secret.as_bytes());
-                !own && !secret
-            })
+        let (own, mut variables): (Vec<_>, Vec<_>) =
+            inherited.partition(|(name, _)| name.as_encoded_bytes().starts_with(OWN_PREFIX.as_bytes()));
+        let tokens = own
+            .iter()
+            .filter(|(name, _)| name.as_encoded_bytes().ends_with(TOKEN_SUFFIX.as_bytes()))
+            .map(|(_, value)| value.as_encoded_bytes());
+        let secrets: Vec<&[u8]> = tokens
+            .chain(self.secret.as_ref().map(String::as_bytes))
+            .filter(|secret| !secret.is_empty())
             .collect();
+        variables.retain(|(_, value): &(OsString, OsString)| {
+            !secrets
+                .iter()
+                .any(|secret| tells(value.as_encoded_bytes(), secret))
+        });
         let mut set = |name: &str, value: &str| variables.push((name.into(), value.into()));
         for (name, value) in &self.added {
             set(name, value);
@@ -53,6 +64,12 @@ impl Environment {
     }
 }
 
+/// Whether a value gives a secret away.
+fn tells(value: &[u8], secret: &[u8]) -> bool {
+    let inside = || value.windows(secret.len()).any(|part| part == secret);
+    value == secret || (secret.len() >= MIN_TOKEN_BYTES && inside())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,7 +78,7 @@ mod tests {
     fn a_command_sees_the_token_of_its_attempt_and_no_other() {
         let environment = Environment {
             url: "http://x".into(),
-            secret: Some("mine".into()),
+            secret: Some("adj_mine-and-nobody-else's".into()),
             added: vec![("A".into(), "added".into())],
         };
         let mut start: Start = serde_json::from_str(
@@ -70,10 +87,12 @@ mod tests {
         .unwrap();
         let inherited = [
             ("PATH", "/bin"),
-            ("ADJUTANT_TOKEN", "mine"),
-            ("ADJUTANT_ADMIN_TOKEN", "admin"),
+            ("ADJUTANT_TOKEN", "adj_mine-and-nobody-else's"),
+            ("ADJUTANT_ADMIN_TOKEN", "the token of the admin"),
+            ("ALIAS", "the token of the admin"),
             ("ADJUTANT_STORE", "postgres://user:password@host"),
-            ("OTHER_NAME", "mine"),
+            ("OTHER_NAME", "adj_mine-and-nobody-else's"),
+            ("HEADER", "Authorization: Bearer adj_mine-and-nobody-else's"),
         ];
         let build = |start: &Start| -> Vec<(String, String)> {
             let inherited = inherited

@@ -6,6 +6,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use crate::adapter::{Adapter, Meaning};
 use crate::lines::{Lines, Piece};
 use crate::text::{Decoder, Tail};
@@ -21,6 +23,8 @@ pub(crate) const MAX_ERROR_BYTES: usize = 8 * 1024;
 /// Shared by those who read the command's pipes and those who tell the server.
 pub(crate) struct Feed {
     state: Mutex<State>,
+    /// Told when the command says that it used something.
+    pub(crate) spent: Notify,
     /// Set once the command has ended and all was read.
     pub(crate) closed: tokio_util::sync::CancellationToken,
 }
@@ -47,6 +51,7 @@ impl Feed {
                 error: Tail::new(MAX_ERROR_BYTES),
                 usage: Usage::default(),
             }),
+            spent: Notify::new(),
             closed: tokio_util::sync::CancellationToken::new(),
         }
     }
@@ -64,6 +69,9 @@ impl Feed {
         state.lines.push(bytes, |piece| {
             reported |= take(&piece, adapter, decoder, output, live, usage);
         });
+        if reported {
+            self.spent.notify_one();
+        }
         reported
     }
 

@@ -16,6 +16,7 @@
 //!   acknowledged; nothing that was finished is lost because the server was away.
 //! - Attempts whose lease could not be renewed in time are ended, before another agent may start them.
 //! - A command never sees the worker's own token, only the one of its attempt.
+//! - What an attempt used is told until the server has booked it, also after the attempt is over.
 //! - Memory is bounded for each attempt, whatever its command prints.
 //!
 //! # Not here
@@ -24,9 +25,12 @@
 mod adapter;
 mod attempt;
 mod config;
+mod dues;
 mod environment;
 mod error;
 mod feed;
+mod group;
+mod keeper;
 mod lease;
 mod lines;
 mod observer;
@@ -34,6 +38,7 @@ mod process;
 mod reporter;
 mod roll_call;
 mod roster;
+mod stop;
 mod template;
 mod text;
 mod usage;
@@ -47,7 +52,8 @@ use adjutant_client::Client;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, GRACE};
-pub use error::Error;
+pub use error::{Error, Undelivered};
+pub use keeper::{Keeper, keep};
 pub use observer::{Cause, Notice, Observer, Silent, Summary};
 
 /// Works as the agent that `config` describes, until `shutdown` is cancelled.
@@ -58,7 +64,8 @@ pub use observer::{Cause, Notice, Observer, Silent, Summary};
 ///
 /// # Errors
 /// [`Error::Config`] when the configuration makes no sense, [`Error::Superseded`] when another process speaks for
-/// the agent now, [`Error::Server`] when the server refuses for good.
+/// the agent now, [`Error::Server`] when the server refuses for good, [`Error::Undelivered`] when the server was away at
+/// the end and results were left.
 pub async fn run(
     client: Client,
     config: Config,

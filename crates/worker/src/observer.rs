@@ -36,6 +36,12 @@ pub enum Notice {
         /// What happened.
         error: String,
     },
+    /// The server refuses the worker since now, because its token was revoked, say. What runs goes on for as long as its
+    /// lease lasts, and what is done is kept meanwhile.
+    Denied {
+        /// What it said.
+        error: String,
+    },
     /// The server is back.
     Reachable,
     /// The agent was told to take nothing new, or no longer is.

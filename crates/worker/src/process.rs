@@ -11,9 +11,9 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
-use tokio::time::Instant;
 
 use crate::adapter::Invocation;
+use crate::group;
 
 /// How often a group that was asked to end is looked at, once its leader is gone.
 const GROUP_POLL: Duration = Duration::from_millis(20);
@@ -81,20 +81,31 @@ impl Process {
         self.child.wait().await
     }
 
-    /// Asks the whole group to end, and makes it after `grace`. Returns when it is gone.
-    pub(crate) async fn terminate(&mut self, grace: Duration) {
-        let deadline = Instant::now() + grace;
+    /// Asks the whole group to end, and makes it when `patience` is over. Returns when it is gone.
+    pub(crate) async fn terminate(&mut self, patience: impl Future<Output = ()>) {
         self.group.signal(Signal::SIGTERM);
-        if tokio::time::timeout_at(deadline, self.child.wait()).await.is_ok() {
-            // The command is gone; what it started may still be cleaning up.
-            while self.group.exists() && Instant::now() < deadline {
-                tokio::time::sleep(GROUP_POLL).await;
+        let (child, members) = (&mut self.child, &self.group);
+        let gone = async {
+            if child.wait().await.is_ok() {
+                // The command is gone; what it started may still be cleaning up.
+                while members.runs() {
+                    tokio::time::sleep(GROUP_POLL).await;
+                }
             }
+        };
+        tokio::select! {
+            () = gone => {}
+            () = patience => {}
         }
         self.kill();
         if let Err(error) = self.child.wait().await {
             tracing::warn!(%error, "cannot wait for a killed command");
         }
+    }
+
+    /// The number of its group; none when it had ended before it could be told.
+    pub(crate) fn group(&self) -> Option<i32> {
+        self.group.0.map(Pid::as_raw)
     }
 
     /// Makes all that is left of the group end at once.
@@ -116,8 +127,8 @@ impl Group {
         }
     }
 
-    fn exists(&self) -> bool {
-        self.0.is_some_and(|group| killpg(group, None).is_ok())
+    fn runs(&self) -> bool {
+        self.0.is_some_and(group::runs)
     }
 }
 

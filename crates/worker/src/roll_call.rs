@@ -13,20 +13,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adjutant_client::{Backoff, Client, random_key};
+use adjutant_core::attempt::StopReason;
 use adjutant_wire::{NewAgent, Start, SyncAnswer, SyncRequest};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapter::Plain;
-use crate::attempt::{self, Context, Ending};
+use crate::attempt::{self, Context, Ending, Over};
+use crate::dues::Dues;
 use crate::environment::Environment;
 use crate::lease::Lease;
 use crate::observer::{Cause, Notice, Observer, Summary};
+use crate::reporter::{SEND_TIMEOUT, Sent, send_usage};
 use crate::roster::{Key, Roster, Settled};
 use crate::{Config, Error};
 
 mod leave;
+mod trouble;
 
 /// The first repetition of a roll-call that failed waits about this long.
 const RETRY_BASE: Duration = Duration::from_millis(200);
@@ -46,13 +50,16 @@ pub(crate) struct RollCall {
     session: String,
     n: u64,
     roster: Roster,
-    attempts: JoinSet<Ending>,
+    attempts: JoinSet<Over>,
     keys: HashMap<Id, Key>,
+    dues: Dues,
     lease: Lease,
     backoff: Backoff,
     /// Whether the server was ever told of this worker.
     registered: bool,
     reachable: bool,
+    /// Why the server does not let this worker in, since it was last answered.
+    denied: Option<String>,
     draining: bool,
     summary: Summary,
 }
@@ -89,6 +96,7 @@ impl RollCall {
             cwd: config.cwd.clone(),
             timeout: config.timeout,
             grace: config.grace,
+            keeper: config.keeper.clone(),
             observer: Arc::clone(&observer),
         };
         Self {
@@ -102,10 +110,12 @@ impl RollCall {
             roster: Roster::default(),
             attempts: JoinSet::new(),
             keys: HashMap::new(),
+            dues: Dues::default(),
             lease: Lease::new(),
             backoff: Backoff::new(RETRY_BASE, RETRY_CAP),
             registered: false,
             reachable: true,
+            denied: None,
             draining: false,
             summary: Summary::default(),
         }
@@ -117,15 +127,22 @@ impl RollCall {
             Ok(()) => self.leave().await,
             Err(error) => Err(error),
         };
-        if end.is_err() {
-            self.abandon().await;
+        match end {
+            Ok(()) => Ok(self.summary),
+            Err(mut error) => {
+                self.abandon(&error).await;
+                error.name_undelivered(self.roster.undelivered_keys().map(Key::to_string));
+                Err(error)
+            }
         }
-        end.map(|()| self.summary)
     }
 
     async fn work(&mut self) -> Result<(), Error> {
         self.register().await?;
         while !self.shutdown.is_cancelled() && !self.is_drained() {
+            if self.dues.are_due(self.reachable) {
+                self.pay().await;
+            }
             let (request, batch) = self.compose();
             let until = if request.wait.is_some() {
                 Until::News
@@ -154,7 +171,7 @@ impl RollCall {
     }
 
     fn is_drained(&self) -> bool {
-        self.config.exit_when_drained && self.draining && self.roster.is_empty()
+        self.config.exit_when_drained && self.draining && self.roster.is_empty() && self.dues.len() == 0
     }
 
     /// Registers, as often as it takes.
@@ -189,10 +206,7 @@ impl RollCall {
                 Some(Err(error)) if error.is_retryable() || error.code().is_some_and(|code| code >= 500) => {
                     self.pause(&error).await;
                 }
-                Some(Err(source)) => {
-                    let doing = "cannot register the agent";
-                    return Err(Error::Server { doing, source });
-                }
+                Some(Err(error)) => self.denial("cannot register the agent", error).await?,
             }
         }
     }
@@ -238,10 +252,7 @@ impl RollCall {
     async fn attend<T>(&mut self, until: Until, future: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(future);
         loop {
-            let deadline = self
-                .lease
-                .deadline()
-                .filter(|_| !self.config.outlive_server && self.roster.running() > 0);
+            let deadline = self.lease_deadline();
             tokio::select! {
                 biased;
                 value = &mut future => return Some(value),
@@ -253,19 +264,48 @@ impl RollCall {
                     }
                 }
                 () = at(deadline) => {
-                    tracing::warn!(agent = %self.config.id, "the server was away for too long: ending what runs");
-                    self.lease.lose();
-                    self.roster.stop_all(Cause::LeaseLost);
+                    self.lose_lease();
                 }
+            }
+        }
+    }
+
+    /// When what runs has to end, unless the server is heard of.
+    fn lease_deadline(&self) -> Option<Instant> {
+        self.lease
+            .deadline()
+            .filter(|_| !self.config.outlive_server && self.roster.running() > 0)
+    }
+
+    fn renew(&mut self, answer: &SyncAnswer, sent_at: Instant) {
+        let ttl = u64::try_from(answer.lease_ttl.as_micros()).unwrap_or(0);
+        self.lease.renew(sent_at, Duration::from_micros(ttl));
+    }
+
+    fn lose_lease(&mut self) {
+        tracing::warn!(agent = %self.config.id, "the server was away for too long: ending what runs");
+        self.lease.lose();
+        self.roster.lose_all(self.lease.gone_by());
+    }
+
+    /// Tells the server what it could not be told before, until that fails.
+    async fn pay(&mut self) {
+        while let Some(report) = self.dues.next().cloned() {
+            let (client, limit) = (self.client.clone(), self.lease.answer_time().min(SEND_TIMEOUT));
+            let call = async move { send_usage(&client, &report, limit).await };
+            match self.attend(Until::Shutdown, call).await {
+                None => return,
+                Some(Sent::Taken | Sent::Refused) => self.dues.settled(),
+                Some(Sent::Later | Sent::Denied) => return self.dues.put_off(),
             }
         }
     }
 
     /// Does what an answer says; says whether there was anything new in it.
     fn apply(&mut self, answer: SyncAnswer, batch: &[Key], sent_at: Instant) -> bool {
-        let ttl = u64::try_from(answer.lease_ttl.as_micros()).unwrap_or(0);
-        self.lease.renew(sent_at, Duration::from_micros(ttl));
-        if !self.reachable {
+        self.renew(&answer, sent_at);
+        let was_denied = self.denied.take().is_some();
+        if !self.reachable || was_denied {
             self.reachable = true;
             self.notice(Notice::Reachable);
         }
@@ -275,8 +315,11 @@ impl RollCall {
             self.settled(settled);
         }
         for stop in answer.stop {
-            let cause = Cause::Server(stop.reason);
-            news |= self.roster.stop(&stop.into(), cause);
+            let (reason, key) = (stop.reason, Key::from(stop));
+            if self.roster.stop(&key, Cause::Server(reason)) {
+                news = true;
+                told_to_stop(&key, reason);
+            }
         }
         for start in answer.start {
             news |= self.start(start);
@@ -323,20 +366,21 @@ impl RollCall {
     }
 
     /// An attempt is over.
-    fn ended(&mut self, ended: Result<(Id, Ending), JoinError>) {
-        let (task, ending) = match ended {
-            Ok((task, ending)) => (task, Ok(ending)),
+    fn ended(&mut self, ended: Result<(Id, Over), JoinError>) {
+        let (task, over) = match ended {
+            Ok((task, over)) => (task, Ok(over)),
             Err(error) => (error.id(), Err(error)),
         };
         let Some(key) = self.keys.remove(&task) else {
             tracing::error!("an attempt ended that was never started");
             return;
         };
-        let ending = ending.unwrap_or_else(|error| {
+        let Over { ending, owed } = over.unwrap_or_else(|error| {
             // Its process group died with it.
             tracing::error!(task = %key.id, attempt = key.attempt, %error, "a bug ended an attempt");
-            attempt::failed(&self.config.id, &key, format!("the worker has a bug: {error}"))
+            attempt::failed(&self.config.id, &key, format!("the worker has a bug: {error}")).into()
         });
+        self.dues.owe(owed);
         let Key { id, attempt } = key.clone();
         match &ending {
             Ending::Completed(completion) => {
@@ -364,63 +408,21 @@ impl RollCall {
         self.roster.finish(key, ending);
     }
 
-    /// Sees to a roll-call that was not answered, or refused.
-    async fn failed(&mut self, error: adjutant_client::Error, batch: &[Key]) -> Result<(), Error> {
-        let adjutant_client::Error::Refused { body, .. } = &error else {
-            self.pause(&error).await;
-            return Ok(());
-        };
-        match (body.code, body.error.as_str()) {
-            (409, "superseded") => return Err(self.superseded()),
-            (404, "agent_not_found" | "") => {
-                tracing::warn!(agent = %self.config.id, "the server does not know this agent: registering again");
-                self.rest(&error).await;
-                return self.register().await;
-            }
-            (400 | 413 | 415 | 422, _) if !batch.is_empty() => {
-                if let Some(settled) = self.roster.suspect(batch, body.clone()) {
-                    self.settled(settled);
-                }
-                return Ok(());
-            }
-            (409 | 429 | 500.., _) => {}
-            // The server refuses this worker. What runs may still be saved if that changes within its lease.
-            _ if self.roster.running() == 0 => {
-                let doing = "the server refuses the roll-call";
-                return Err(Error::Server { doing, source: error });
-            }
-            _ => {}
-        }
-        self.pause(&error).await;
-        Ok(())
-    }
-
-    /// Says that the server is away, and waits a while before the next try.
-    async fn pause(&mut self, error: &adjutant_client::Error) {
-        if self.reachable {
-            self.reachable = false;
-            tracing::warn!(agent = %self.config.id, %error, "the server is away");
-            self.notice(Notice::Unreachable {
-                error: error.to_string(),
-            });
-        }
-        self.rest(error).await;
-    }
-
-    async fn rest(&mut self, error: &adjutant_client::Error) {
-        let asked = error.retry_after().unwrap_or_default().min(RETRY_CAP);
-        let wait = self.backoff.next_wait().max(asked);
-        self.attend(Until::Shutdown, tokio::time::sleep(wait)).await;
-    }
-
-    fn superseded(&self) -> Error {
-        Error::Superseded {
-            agent: self.config.id.clone(),
-        }
-    }
-
     fn notice(&self, notice: Notice) {
         self.observer.notice(notice);
+    }
+}
+
+/// Says it where the server counts on nothing that this attempt still does.
+fn told_to_stop(Key { id, attempt }: &Key, reason: StopReason) {
+    match reason {
+        StopReason::Lost | StopReason::Unknown | StopReason::Ended => {
+            let reason = reason.name();
+            tracing::warn!(task = %id, attempt, reason, "an attempt ended at the server while it ran here: it is stopped");
+        }
+        StopReason::Cancelled | StopReason::Timeout | StopReason::Limit | StopReason::Released => {
+            tracing::info!(task = %id, attempt, reason = reason.name(), "told to stop an attempt");
+        }
     }
 }
 

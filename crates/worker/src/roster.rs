@@ -12,9 +12,11 @@ use std::fmt;
 
 use adjutant_wire::{BatchItem, Completion, ErrorBody, Running, Start, Stop, SyncRequest};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::attempt::{Ending, MAX_COMPLETION_BYTES};
 use crate::observer::Cause;
+use crate::stop::{Order, Orders};
 
 /// The completions of one roll-call are together at most this long as JSON; the server takes 4 MiB in all.
 const MAX_DONE_BYTES: usize = MAX_COMPLETION_BYTES;
@@ -57,7 +59,7 @@ impl From<Stop> for Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{}", self.id, self.attempt)
+        write!(f, "{} (attempt {})", self.id, self.attempt)
     }
 }
 
@@ -74,7 +76,7 @@ pub(crate) enum Settled {
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
     /// Attempts with processes, and how to stop them.
-    running: BTreeMap<Key, watch::Sender<Option<Cause>>>,
+    running: BTreeMap<Key, watch::Sender<Option<Order>>>,
     /// Completions that were not acknowledged, oldest first.
     done: VecDeque<Done>,
     /// Attempts that were interrupted because the worker ends, and not given back yet.
@@ -96,7 +98,7 @@ struct Done {
 
 impl Roster {
     /// Takes an attempt in; gives its stop signal, or nothing when it was seen before.
-    pub(crate) fn admit(&mut self, key: &Key) -> Option<watch::Receiver<Option<Cause>>> {
+    pub(crate) fn admit(&mut self, key: &Key) -> Option<Orders> {
         if !self.known.insert(key.clone()) {
             return None;
         }
@@ -111,7 +113,7 @@ impl Roster {
             sender.send_if_modified(|told| {
                 let news = told.is_none();
                 if news {
-                    *told = Some(cause);
+                    *told = Some(Order::because(cause));
                 }
                 news
             })
@@ -123,6 +125,16 @@ impl Roster {
         let keys: Vec<Key> = self.running.keys().cloned().collect();
         for key in &keys {
             self.stop(key, cause);
+        }
+    }
+
+    /// Tells all attempts that their lease is lost, also those that are ending already: by then they must be gone.
+    pub(crate) fn lose_all(&mut self, gone_by: Option<Instant>) {
+        for sender in self.running.values() {
+            sender.send_modify(|told| {
+                let order = told.get_or_insert(Order::because(Cause::LeaseLost));
+                order.gone_by = gone_by;
+            });
         }
     }
 
@@ -144,6 +156,11 @@ impl Roster {
     /// How many completions were not acknowledged.
     pub(crate) fn undelivered(&self) -> usize {
         self.done.len()
+    }
+
+    /// Which completions were not acknowledged.
+    pub(crate) fn undelivered_keys(&self) -> impl Iterator<Item = &Key> {
+        self.done.iter().map(|done| &done.key)
     }
 
     /// Whether there is nothing at all.
@@ -271,6 +288,12 @@ impl Done {
             agent_id: of.completion.agent_id.clone(),
             success: false,
             error_message: format!("the server did not take the result: {error}").replace('\0', "\u{FFFD}"),
+            // What was spent was spent.
+            model: of.completion.model.clone(),
+            tokens_in: of.completion.tokens_in,
+            tokens_out: of.completion.tokens_out,
+            tokens_cached: of.completion.tokens_cached,
+            cost: of.completion.cost,
             ..Completion::default()
         };
         Self {

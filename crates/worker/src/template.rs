@@ -329,6 +329,22 @@ mod tests {
         }
 
         #[test]
+        fn any_argument_and_any_task_make_one_argument_or_a_reason(
+            argument in "(-{0,2}|[a-z$]{0,2})(\\{(title|description|payload\\.[sno]|payload|nope|\\{title\\})\\}|[{}$a-]){0,4}",
+            title in "(-|\\{id\\}|\\{\\{title\\}\\}|\u{0}|\\$\\{x\\}|[a\u{e4} ;'\"]){0,6}",
+        ) {
+            let Ok(expanded) = expand(&[argument.as_str()], &task(&title, PAYLOAD)) else { return Ok(()) };
+            proptest::prop_assert_eq!(expanded.len(), 1);
+            proptest::prop_assert!(!expanded[0].contains('\0'), "{:?}", expanded);
+            // Only who wrote the command may make an argument an option.
+            proptest::prop_assert!(!expanded[0].starts_with('-') || argument.starts_with('-'), "{:?}", expanded);
+            // What a value says is not looked at again.
+            if argument == "{title}" {
+                proptest::prop_assert_eq!(&expanded[0], &title);
+            }
+        }
+
+        #[test]
         fn text_without_placeholders_stays_as_it_is(text in "[{}\"$:, 0-9]{0,40}") {
             proptest::prop_assert_eq!(expand(&[&text], &task("t", PAYLOAD)).unwrap(), vec![text]);
         }

@@ -1,8 +1,10 @@
 //! The worker against a scripted server, with real commands.
 
 mod commands;
+mod refusals;
 mod roster;
 mod server;
+mod spending;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,6 +13,20 @@ const MAX_MODELS: usize = 64;
 /// A longer name is garbage too.
 const MAX_MODEL_BYTES: usize = 200;
 
+/// Spending beyond this since the last report is told at once instead of with the next one in turn.
+const MUCH_TOKENS: u64 = 10_000;
+/// The same of money: ten cents.
+const MUCH_COST: Money = Money::from_nanos(100_000_000);
+
+/// How soon the server has to hear.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Urgency {
+    /// With the next report in turn.
+    InTurn,
+    /// At once: a limit could be overrun by a lot.
+    AtOnce,
+}
+
 /// One report of a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Totals {
@@ -81,8 +95,24 @@ pub(crate) struct Usage {
 #[derive(Debug)]
 struct Entry {
     totals: Totals,
-    /// Whether the server has not been told yet.
-    untold: bool,
+    /// What the server was told.
+    told: Option<(Tokens, Option<Money>)>,
+}
+
+impl Entry {
+    fn is_untold(&self) -> bool {
+        self.told != Some((self.totals.tokens, self.totals.cost))
+    }
+
+    /// What the server does not know of.
+    fn unknown(&self) -> (u64, Money) {
+        let (tokens, cost) = self.told.unwrap_or_default();
+        let tokens = self.totals.tokens.beyond(tokens).counted();
+        (
+            tokens,
+            self.totals.cost.unwrap_or_default() - cost.unwrap_or_default(),
+        )
+    }
 }
 
 impl Usage {
@@ -97,7 +127,7 @@ impl Usage {
                 self.last = Some(self.entries.len());
                 self.entries.push(Entry {
                     totals: report,
-                    untold: true,
+                    told: None,
                 });
             }
             return;
@@ -107,10 +137,8 @@ impl Usage {
             .totals
             .tokens
             .plus(report.tokens.beyond(known.totals.tokens));
-        let cost = known.totals.cost.max(report.cost);
-        known.untold |= tokens != known.totals.tokens || cost != known.totals.cost;
         known.totals.tokens = tokens;
-        known.totals.cost = cost;
+        known.totals.cost = known.totals.cost.max(report.cost);
         self.last = Some(index);
     }
 
@@ -118,16 +146,32 @@ impl Usage {
     pub(crate) fn untold(&self) -> Vec<Totals> {
         self.entries
             .iter()
-            .filter(|entry| entry.untold)
+            .filter(|entry| entry.is_untold())
             .map(|entry| entry.totals.clone())
             .collect()
     }
 
-    /// The server knows these totals, or newer ones came meanwhile.
+    /// Whether the server has to be told something, and how soon.
+    pub(crate) fn urgency(&self) -> Option<Urgency> {
+        let untold = || self.entries.iter().filter(|entry| entry.is_untold());
+        untold().next()?;
+        let (tokens, cost) = untold()
+            .map(Entry::unknown)
+            .fold((0_u64, Money::ZERO), |(tokens, cost), (more, dearer)| {
+                (tokens.saturating_add(more), cost + dearer)
+            });
+        Some(if tokens >= MUCH_TOKENS || cost >= MUCH_COST {
+            Urgency::AtOnce
+        } else {
+            Urgency::InTurn
+        })
+    }
+
+    /// The server knows these totals; newer ones may have come meanwhile.
     pub(crate) fn told(&mut self, totals: &Totals) {
         for entry in &mut self.entries {
-            if entry.totals == *totals {
-                entry.untold = false;
+            if entry.totals.model == totals.model {
+                entry.told = Some((totals.tokens, totals.cost));
             }
         }
     }
@@ -217,6 +261,40 @@ mod tests {
             usage.untold().len(),
             2,
             "an old report does not tell newer totals"
+        );
+    }
+
+    #[test]
+    fn much_that_the_server_does_not_know_of_is_urgent() {
+        let mut usage = Usage::default();
+        assert_eq!(usage.urgency(), None);
+        let spend = |usage: &mut Usage, line: &str| {
+            usage.update(parse(line).unwrap());
+            let urgency = usage.urgency();
+            for totals in usage.untold() {
+                usage.told(&totals);
+            }
+            assert_eq!(usage.urgency(), None);
+            urgency
+        };
+        let (in_turn, at_once) = (Some(Urgency::InTurn), Some(Urgency::AtOnce));
+        assert_eq!(spend(&mut usage, r#"{"tokens_in":9999,"model":"a"}"#), in_turn);
+        assert_eq!(
+            spend(&mut usage, r#"{"tokens_in":9999,"tokens_out":9999,"model":"a"}"#),
+            in_turn
+        );
+        assert_eq!(spend(&mut usage, r#"{"tokens_in":30000,"model":"a"}"#), at_once);
+        assert_eq!(
+            spend(&mut usage, r#"{"tokens_out":1,"model":"b","cost":9.9}"#),
+            in_turn
+        );
+        assert_eq!(
+            spend(&mut usage, r#"{"tokens_out":1,"model":"b","cost":20}"#),
+            at_once
+        );
+        assert_eq!(
+            spend(&mut usage, r#"{"tokens_out":1,"model":"b","cost":20}"#),
+            None
         );
     }
 }

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod disk;
+mod flood;
 mod latency;
 mod lifecycles;
 mod memory;
@@ -30,16 +31,18 @@ pub(crate) enum Measure {
     Submit,
     Memory,
     Backlog,
+    Flood,
 }
 
 impl Measure {
     /// All of them, in the order in which they run.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Latency,
         Self::Lifecycles,
         Self::Submit,
         Self::Memory,
         Self::Backlog,
+        Self::Flood,
     ];
 
     /// The measurement with this name.
@@ -50,6 +53,7 @@ impl Measure {
             "submit" => Some(Self::Submit),
             "memory" => Some(Self::Memory),
             "backlog" => Some(Self::Backlog),
+            "flood" => Some(Self::Flood),
             _ => None,
         }
     }
@@ -64,6 +68,7 @@ pub(crate) async fn run(arguments: &Arguments, figures: &mut Figures) -> io::Res
             Measure::Submit => submissions::run(arguments, figures).await?,
             Measure::Memory => memory::run(arguments, figures).await?,
             Measure::Backlog => backlog::run(arguments, figures).await?,
+            Measure::Flood => flood::run(arguments, figures).await?,
         }
     }
     Ok(())

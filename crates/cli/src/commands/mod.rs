@@ -2,12 +2,15 @@
 
 pub(crate) mod agent;
 pub(crate) mod allowance;
+pub(crate) mod backup;
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod limit;
 pub(crate) mod model;
 pub(crate) mod openapi;
 pub(crate) mod repo;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod task;
@@ -34,6 +37,9 @@ pub(crate) async fn run(command: Command, context: Context) -> Outcome {
         Command::Status(arguments) => status::run(&arguments, &context).await,
         Command::Events(arguments) => events::run(&arguments, &context).await,
         Command::Token(command) => token::run(command, &context).await,
+        Command::Backup(arguments) => backup::run(&arguments, &context).await,
+        Command::Restore(arguments) => restore::run(&arguments, &context).await,
+        Command::Doctor(arguments) => doctor::run(&arguments, &context).await,
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Openapi(arguments) => openapi::run(&arguments),
     }

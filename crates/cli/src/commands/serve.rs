@@ -1,23 +1,27 @@
 //! `adjutant serve`: a server that stays.
 
+use adjutant_server::Tls;
 use clap::Args;
 
-use crate::arguments::Logging;
+use crate::arguments::{Keeping, Logging};
+use crate::configuration::Configuration;
 use crate::context::Context;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::host::{Host, Settings};
 use crate::output::say;
-use crate::{logging, signals};
+use crate::{logging, open_files, signals};
 
 /// Run the server
 ///
-/// Prints one line `listening on http://ADDR` when it accepts requests and logs to stderr. SIGTERM and SIGINT end it
+/// Prints one line `listening on http://ADDR` (https:// with TLS) when it accepts requests and logs to stderr. SIGTERM and SIGINT end it
 /// cleanly. The first start writes an admin token to adjutant.token beside the store.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   adjutant serve
   adjutant serve --listen 0.0.0.0:7717 --public-url https://adjutant.example.org
-  adjutant serve --store sqlite:/var/lib/adjutant/adjutant.db --log-format json")]
+  adjutant serve --listen 0.0.0.0:443 --public-url https://adjutant.example.org --tls-cert a.crt --tls-key a.key
+  adjutant serve --store sqlite:/var/lib/adjutant/adjutant.db --log-format json
+  adjutant serve --keep-finished 30d --keep-events 90d")]
 pub(crate) struct Arguments {
     /// Where to listen [env: ADJUTANT_LISTEN] [default: 127.0.0.1:7717]
     #[arg(long, value_name = "ADDR")]
@@ -31,11 +35,19 @@ pub(crate) struct Arguments {
     /// The URL by which others reach the server [env: ADJUTANT_PUBLIC_URL]
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
+    /// Speak TLS: the certificate chain in PEM, the server's own first [env: ADJUTANT_TLS_CERT]
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// The private key of the certificate in PEM [env: ADJUTANT_TLS_KEY]
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
     /// Ask for no tokens; on loopback addresses only [env: ADJUTANT_OPEN]
     #[arg(long)]
     open: bool,
     #[command(flatten)]
     logging: Logging,
+    #[command(flatten)]
+    keeping: Keeping,
 }
 
 /// Serves.
@@ -46,22 +58,48 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
         store: configuration.store(None)?,
         open: configuration.open(arguments.open)?,
         public_url: configuration.public_url(arguments.public_url.as_ref()),
+        tls: tls(arguments, configuration)?,
         agent_ttl: configuration.agent_ttl(arguments.agent_ttl.as_ref(), None)?,
         claim_lease: configuration.claim_lease(arguments.claim_lease.as_ref())?,
+        retention: configuration.retention(&arguments.keeping)?,
         default_allowance: configuration.default_allowance().cloned(),
         admin_token: configuration.admin_token()?,
         guests: Vec::new(),
     };
     logging::start(configuration, &arguments.logging, "info", std::io::stderr)?;
+    open_files::raise();
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
     // Watched from before the start: a signal that comes while the store is opened is not lost.
     let stop = signals::stop()?;
     let mut host = Host::start(settings).await?;
-    say(format!("listening on http://{}", host.address))?;
+    say(format!("listening on {scheme}://{}", host.address))?;
     tokio::select! {
         signal = stop => {
             tracing::info!(signal, "stopping");
             host.stop().await
         }
         failure = host.failed() => Err(failure),
+    }
+}
+
+/// The certificate and the key, where both are given.
+fn tls(arguments: &Arguments, configuration: &Configuration) -> Outcome<Option<Tls>> {
+    let (certificate, key) = (
+        configuration.tls_cert(arguments.tls_cert.as_ref()),
+        configuration.tls_key(arguments.tls_key.as_ref()),
+    );
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Tls::read(&certificate, &key)
+            .map(Some)
+            .map_err(|error| Failure::usage(error.to_string())),
+        (Some(_), None) => {
+            Err(Failure::usage("tls_cert: TLS needs the private key as well")
+                .hint("give it with --tls-key FILE"))
+        }
+        (None, Some(_)) => {
+            Err(Failure::usage("tls_key: TLS needs the certificate as well")
+                .hint("give it with --tls-cert FILE"))
+        }
     }
 }

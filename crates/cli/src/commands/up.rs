@@ -14,7 +14,7 @@ use clap::Args;
 use futures_util::{Stream, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
 
-use crate::arguments::Logging;
+use crate::arguments::{Keeping, Logging};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::fleet::Fleet;
@@ -179,8 +179,10 @@ fn settings(arguments: &Arguments, context: &Context, fleet: &Fleet, tokens: &To
         store: configuration.store(fleet.store.as_ref())?,
         open: false,
         public_url: configuration.public_url(None),
+        tls: None,
         agent_ttl: configuration.agent_ttl(arguments.agent_ttl.as_ref(), fleet.agent_ttl)?,
         claim_lease: configuration.claim_lease(None)?,
+        retention: configuration.retention(&Keeping::default())?,
         default_allowance: fleet
             .default_allowance
             .clone()

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::output::{json_line, say};
 use crate::up::crew::check_command;
-use crate::{logging, signals, values};
+use crate::{logging, safeguards, signals, values};
 
 /// Run a command for each task that the server gives to this agent
 ///
@@ -77,7 +77,14 @@ impl Arguments {
 
 /// Works until it is told to stop.
 pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
-    let config = arguments.config();
+    let mut config = arguments.config();
+    if let Some(file) = context.configuration.ca_file() {
+        // The command talks to the same server, from another directory perhaps.
+        let file = std::path::absolute(&file).unwrap_or(file);
+        config
+            .env
+            .push(("ADJUTANT_CA".into(), file.to_string_lossy().into_owned()));
+    }
     config
         .check()
         .map_err(|error| Failure::usage(error.to_string()))?;
@@ -89,6 +96,8 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
         "warn",
         std::io::stderr,
     )?;
+    safeguards::keep_secrets();
+    config.keeper = safeguards::keeper();
     let stop = signals::stop()?;
     let shutdown = CancellationToken::new();
     let printer = context.printer;
@@ -119,7 +128,17 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     match ended {
         Ok(_) => Ok(()),
         Err(error @ adjutant_worker::Error::Config(_)) => Err(Failure::usage(error.to_string())),
-        Err(error) => Err(Failure::new(error.to_string())),
+        Err(error) => {
+            let hint = match &error {
+                adjutant_worker::Error::Server { source, .. } => source.hint(),
+                _ => None,
+            };
+            let failure = Failure::new(error.to_string());
+            Err(match hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            })
+        }
     }
 }
 
@@ -137,6 +156,12 @@ fn told(agent: &str, notice: &Notice) -> Option<(serde_json::Value, String)> {
             return Some((
                 json!({ "event": "unreachable", "agent_id": agent, "message": error }),
                 format!("the server is away: {error}"),
+            ));
+        }
+        Notice::Denied { error } => {
+            return Some((
+                json!({ "event": "denied", "agent_id": agent, "message": error }),
+                format!("the server refuses this worker: {error}; what runs goes on for now"),
             ));
         }
         Notice::Reachable => {

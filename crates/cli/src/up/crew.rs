@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::progress::Progress;
 use crate::failure::{Failure, Outcome};
 use crate::fleet::{AgentEntry, Fleet};
+use crate::safeguards;
 
 /// Running workers.
 pub(crate) struct Crew {
@@ -34,17 +35,16 @@ impl Crew {
             stop: CancellationToken::new(),
             registrations: Vec::new(),
         };
+        safeguards::keep_secrets();
+        let keeper = safeguards::keeper();
         for agent in fleet.agents() {
             let client = Client::new(url, tokens.get(&agent.id).cloned())?;
             let (registered, registration) = watch::channel(false);
             crew.registrations.push(registration);
             let observer = observer(agent.id.clone(), progress.clone(), registered);
-            let worker = adjutant_worker::run(
-                client,
-                config(fleet, agent),
-                crew.stop.clone(),
-                Arc::new(observer),
-            );
+            let mut config = config(fleet, agent);
+            config.keeper.clone_from(&keeper);
+            let worker = adjutant_worker::run(client, config, crew.stop.clone(), Arc::new(observer));
             let id = agent.id.clone();
             crew.workers.spawn(async move { (id, worker.await) });
         }
@@ -103,6 +103,7 @@ fn observer(
             progress.line(&format!("{agent}: the result of {id} was not taken: {error}"));
         }
         Notice::Stopped { id, cause, .. } => progress.line(&format!("{agent}: stopped {id}: {cause}")),
+        Notice::Denied { error } => tracing::warn!(agent, error, "the server refuses the worker"),
         Notice::Unreachable { error } => tracing::warn!(agent, error, "the server is away"),
         _ => {}
     }

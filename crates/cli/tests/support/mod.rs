@@ -84,6 +84,7 @@ impl Ran {
 /// A server; killed when it is dropped.
 pub struct Server {
     child: Child,
+    errors: Option<thread::JoinHandle<String>>,
     pub url: String,
     pub directory: PathBuf,
     // Removed last.
@@ -110,30 +111,41 @@ impl Server {
     }
 
     /// Starts one with a command of its own.
-    pub fn spawn(mut command: Command, directory: &Path) -> Self {
+    pub fn spawn(command: Command, directory: &Path) -> Self {
+        Self::try_spawn(command, directory).unwrap_or_else(|ran| panic!("the server did not start: {ran:?}"))
+    }
+
+    /// Starts one with a command of its own, or gives what it said instead.
+    pub fn try_spawn(mut command: Command, directory: &Path) -> Result<Self, Ran> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // Both are read on, so that the server never waits for a reader.
+        let mut stderr = child.stderr.take().unwrap();
+        let errors = thread::spawn(move || {
+            let mut errors = String::new();
+            stderr.read_to_string(&mut errors).unwrap();
+            errors
+        });
         let first = lines.next().transpose().unwrap().unwrap_or_default();
         let Some(url) = first.strip_prefix("listening on ").map(str::to_owned) else {
-            let mut errors = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
-            child.wait().unwrap();
-            panic!("the server did not start: {first} {errors}");
+            return Err(Ran {
+                code: child.wait().unwrap().code().unwrap_or(-1),
+                stdout: first,
+                stderr: errors.join().unwrap(),
+            });
         };
-        // Both are read on, so that the server never waits for a reader.
-        let errors = BufReader::new(child.stderr.take().unwrap()).lines();
         thread::spawn(move || lines.for_each(drop));
-        thread::spawn(move || errors.for_each(drop));
-        Self {
+        Ok(Self {
             child,
+            errors: Some(errors),
             url,
             directory: directory.to_owned(),
             owned: None,
-        }
+        })
     }
 
     /// Runs a command of the binary against it.
@@ -161,6 +173,21 @@ impl Server {
     pub fn terminate(mut self) -> i32 {
         terminate(&self.child);
         self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// Waits until it ends by itself, and gives what it said.
+    pub fn ended(mut self) -> Ran {
+        let code = eventually("the end of the server", || self.child.try_wait().unwrap());
+        Ran {
+            code: code.code().unwrap_or(-1),
+            stdout: String::new(),
+            stderr: self.errors.take().unwrap().join().unwrap(),
+        }
     }
 }
 
@@ -199,8 +226,13 @@ impl Drop for Program {
 
 /// Sends SIGTERM to a child.
 fn terminate(child: &Child) {
+    signal(child, "TERM");
+}
+
+/// Sends a signal to a child.
+fn signal(child: &Child, name: &str) {
     let status = Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
+        .args([&format!("-{name}"), &child.id().to_string()])
         .status()
         .unwrap();
     assert!(status.success());

@@ -18,11 +18,13 @@ use crate::name::ModelName;
 use crate::rejection::Rejection;
 use crate::set::rows::Value;
 use crate::set::{Need, Opened};
-use crate::task::{Gate, Produces, Task};
+use crate::task::{Gate, Produces};
 use crate::time::Span;
 
 /// How long usage of an ended attempt is still booked.
 pub(super) const LATE_USAGE: Span = Span::DAY;
+// What can be reported on is not forgotten.
+const _: () = assert!(LATE_USAGE.as_micros() < crate::retention::LEAST_FINISHED.as_micros());
 
 /// The most models that one attempt reports of: more is a mistake, or mischief.
 const MAX_MODELS: usize = 64;
@@ -263,7 +265,7 @@ impl Turn<'_> {
     }
 
     /// What these tokens of a model cost by its prices.
-    fn price(&mut self, model: Option<&ModelName>, tokens: Tokens) -> Need<Money> {
+    pub(super) fn price(&mut self, model: Option<&ModelName>, tokens: Tokens) -> Need<Money> {
         let Some(model) = model else {
             return Ok(Money::ZERO);
         };
@@ -271,22 +273,6 @@ impl Turn<'_> {
         Ok(prices.input.per_million(tokens.tokens_in)
             + prices.output.per_million(tokens.tokens_out)
             + prices.cached.per_million(tokens.tokens_cached))
-    }
-
-    /// What an attempt of this task holds at its start.
-    pub(super) fn hold_for(&mut self, task: &Task, model: Option<&ModelName>) -> Need<Hold> {
-        let tokens = task.estimated_tokens;
-        if tokens == 0 {
-            return Ok(Hold::default());
-        }
-        let cost = self.price(
-            model,
-            Tokens {
-                tokens_out: tokens,
-                ..Tokens::default()
-            },
-        )?;
-        Ok(Hold { tokens, cost })
     }
 
     fn release_hold(&mut self, attempt: &Attempt, hold: Hold) -> Need<()> {

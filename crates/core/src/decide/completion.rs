@@ -274,6 +274,7 @@ impl Turn<'_> {
     ) -> Need<Arc<Task>> {
         if completion.result.success {
             let agent = attempt.agent.clone();
+            self.learn(task, &attempt)?;
             self.praise(&agent)?;
             self.end(attempt, Outcome::Completed)?;
             return self.finish_success((**task).clone(), &agent, &completion.result);
@@ -298,6 +299,7 @@ impl Turn<'_> {
             "" => "failed without a message",
             message => message,
         };
+        self.learn(task, &attempt)?;
         self.blame(&attempt)?;
         self.fail(
             task,

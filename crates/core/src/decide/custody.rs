@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::{Reply, Turn};
 use crate::access::Actor;
 use crate::agent::Agent;
-use crate::attempt::{Attempt, AttemptKey, AttemptState, Outcome, StopReason};
+use crate::attempt::{Attempt, AttemptKey, AttemptState, Hold, Outcome, StopReason};
 use crate::event::EventKind;
 use crate::limit::Scope;
 use crate::name::{AgentId, TaskId};
@@ -49,7 +49,7 @@ impl Turn<'_> {
             task: task.key,
             number,
         };
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             key,
             task_id: task.id.clone(),
             external: false,
@@ -70,12 +70,13 @@ impl Turn<'_> {
             ended_at: None,
             delivered_at: None,
             timeout,
-            hold: self.hold_for(task, model)?,
+            hold: Hold::default(),
             usage: Vec::new(),
             stop: None,
             stop_told: false,
             lingers_until: None,
         };
+        attempt.hold = self.hold_at_start(task, &attempt)?;
         self.book_start(&attempt, 1)?;
         for lock in &*task.locks {
             self.set.put_lock(lock, Some(key));

@@ -14,7 +14,8 @@
 //! | `claim` | who may take a task by its id |
 //! | `completion` | how an attempt went, in time or late |
 //! | `conduct` | what ends say of agents: quarantine, pauses, cooldowns |
-//! | `account` | booking of usage, holds, settlement, crossings of limits |
+//! | `account` | booking of usage, settlement, crossings of limits |
+//! | `hold` | what is set aside at a start: estimates, and what is learned |
 //! | `usage`, `external` | reports of usage, of our attempts and of jobs dispatched elsewhere |
 //! | `operate` | cancel, retry, hold, changes of a task, fan-out to dependents |
 //! | `registration` | agents come, change, drain and leave |
@@ -33,6 +34,7 @@ mod conduct;
 mod custody;
 mod dispatch;
 mod external;
+mod hold;
 mod operate;
 mod registration;
 mod roll_call;

@@ -50,6 +50,9 @@ impl WorkingSet {
             self.policies.absorb(scope.clone(), None);
             self.counters.absorb(scope, None);
         }
+        for (kind, experience) in rows.experiences {
+            self.experiences.absorb(kind, Some(experience));
+        }
         for (lock, holder) in rows.locks {
             self.locks.absorb(lock, Some(Arc::new(holder)));
         }
@@ -131,6 +134,9 @@ impl WorkingSet {
         for scope in &wanted.scopes {
             self.policies.absorb(scope.clone(), None);
             self.counters.absorb(scope.clone(), None);
+        }
+        for kind in &wanted.experiences {
+            self.experiences.absorb(kind.clone(), None);
         }
         for lock in &wanted.locks {
             self.locks.absorb(lock.clone(), None);

@@ -7,6 +7,7 @@ use super::{LAST_KEY, Need, WorkingSet};
 use crate::agent::Agent;
 use crate::attempt::{Attempt, AttemptKey};
 use crate::counter::Counter;
+use crate::experience::{Experience, Kind};
 use crate::ledger::Account;
 use crate::limit::{Policy, Scope};
 use crate::name::{AgentId, LockName, TaskId};
@@ -128,6 +129,17 @@ impl WorkingSet {
             None if self.complete => Ok(None),
             None => Err(self.want(|wanted| {
                 wanted.locks.insert(lock.clone());
+            })),
+        }
+    }
+
+    /// What attempts of a kind used.
+    pub fn experience(&mut self, kind: &Kind) -> Need<Arc<Experience>> {
+        match self.experiences.get(kind) {
+            Some(experience) => Ok(experience.cloned().unwrap_or_default()),
+            None if self.complete => Ok(Arc::default()),
+            None => Err(self.want(|wanted| {
+                wanted.experiences.insert(kind.clone());
             })),
         }
     }

@@ -33,6 +33,7 @@ use crate::agent::Agent;
 use crate::attempt::{Attempt, AttemptKey};
 use crate::command::{AccessToken, Ticket};
 use crate::counter::Counter;
+use crate::experience::{Experience, Kind};
 use crate::ledger::Account;
 use crate::limit::{Policy, Scope};
 use crate::name::{AgentId, LockName, ModelName, TaskId};
@@ -105,6 +106,7 @@ pub struct Mark {
     agents: usize,
     policies: usize,
     counters: usize,
+    experiences: usize,
     locks: usize,
     edges: usize,
     idempotency: usize,
@@ -153,6 +155,7 @@ pub struct WorkingSet {
     agents: Table<AgentId, Agent>,
     policies: Table<Scope, Policy>,
     counters: Table<Scope, Counter>,
+    experiences: Table<Kind, Experience>,
     locks: Table<LockName, AttemptKey>,
     edges: Table<(TaskKey, TaskKey), DependencyState>,
     edge_lists: BTreeMap<TaskKey, EdgeList>,

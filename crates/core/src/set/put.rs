@@ -10,6 +10,7 @@ use crate::attempt::{Attempt, AttemptKey};
 use crate::command::AccessToken;
 use crate::counter::Counter;
 use crate::event::EventKind;
+use crate::experience::{Experience, Kind};
 use crate::ledger::Account;
 use crate::limit::{Ask, Policy, Scope};
 use crate::name::{AgentId, LockName, TaskId};
@@ -117,6 +118,10 @@ impl WorkingSet {
 
     pub(crate) fn put_lock(&mut self, lock: &LockName, holder: Option<AttemptKey>) {
         self.locks.put(lock.clone(), holder.map(Arc::new));
+    }
+
+    pub(crate) fn put_experience(&mut self, kind: Kind, experience: Experience) {
+        self.experiences.put(kind, Some(Arc::new(experience)));
     }
 
     pub(crate) fn put_edge(&mut self, of: TaskKey, dependent: TaskKey, state: DependencyState) {

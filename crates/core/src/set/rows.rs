@@ -11,6 +11,7 @@ use crate::attempt::{Attempt, AttemptKey};
 use crate::command::AccessToken;
 use crate::counter::Counter;
 use crate::event::EventKind;
+use crate::experience::{Experience, Kind};
 use crate::ledger::Account;
 use crate::limit::{Policy, Scope};
 use crate::money::Money;
@@ -40,6 +41,8 @@ pub struct Wanted {
     pub agents: BTreeSet<AgentId>,
     /// Policies and counters.
     pub scopes: BTreeSet<Scope>,
+    /// What attempts of these kinds used.
+    pub experiences: BTreeSet<Kind>,
     /// Locks.
     pub locks: BTreeSet<LockName>,
     /// The next parked tasks that want these locks, behind the given one.
@@ -143,6 +146,8 @@ pub struct Rows {
     pub policies: Vec<(Scope, Arc<Policy>)>,
     /// Counters.
     pub counters: Vec<Arc<Counter>>,
+    /// What attempts of a kind used.
+    pub experiences: Vec<(Kind, Arc<Experience>)>,
     /// Locks that are taken, and by which attempt.
     pub locks: Vec<(LockName, AttemptKey)>,
     /// How many parked tasks want a lock.
@@ -276,6 +281,8 @@ pub struct Changes {
     pub policies: Vec<Change<Scope, Policy>>,
     /// Counters.
     pub counters: Vec<Change<Scope, Counter>>,
+    /// What attempts of a kind used.
+    pub experiences: Vec<Change<Kind, Experience>>,
     /// Locks and who holds them.
     pub locks: Vec<Change<LockName, AttemptKey>>,
     /// Dependencies: (what is depended on, what depends on it).
@@ -305,6 +312,7 @@ impl Changes {
             && self.agents.is_empty()
             && self.policies.is_empty()
             && self.counters.is_empty()
+            && self.experiences.is_empty()
             && self.locks.is_empty()
             && self.edges.is_empty()
             && self.idempotency.is_empty()

@@ -18,6 +18,7 @@ impl WorkingSet {
             agents: self.agents.mark(),
             policies: self.policies.mark(),
             counters: self.counters.mark(),
+            experiences: self.experiences.mark(),
             locks: self.locks.mark(),
             edges: self.edges.mark(),
             idempotency: self.idempotency.mark(),
@@ -71,6 +72,7 @@ impl WorkingSet {
         };
         self.policies.rewind(mark.policies, |scope, _, _| note(scope));
         self.counters.rewind(mark.counters, |scope, _, _| note(scope));
+        self.experiences.rewind(mark.experiences, |_, _, _| {});
         self.locks.rewind(mark.locks, |_, _, _| {});
         self.edges.rewind(mark.edges, |(of, dependent), _, restored| {
             if restored.is_none()
@@ -101,6 +103,7 @@ impl WorkingSet {
             agents: 0,
             policies: 0,
             counters: 0,
+            experiences: 0,
             locks: 0,
             edges: 0,
             idempotency: 0,
@@ -161,6 +164,7 @@ impl WorkingSet {
                 .collect(),
             policies: self.policies.changes().collect(),
             counters: self.counters.changes().collect(),
+            experiences: self.experiences.changes().collect(),
             locks: self.locks.changes().collect(),
             edges: self.edges.changes().collect(),
             idempotency: self
@@ -226,6 +230,7 @@ impl WorkingSet {
         self.agents.settle(|_, _| true, |_, _| {});
         self.policies.settle(|_, _| true, |_, _| {});
         self.counters.settle(|_, _| true, |_, _| {});
+        self.experiences.settle(|_, _| true, |_, _| {});
         self.locks.settle(|_, _| true, |_, _| {});
         self.edges.settle(|_, _| false, |_, _| {});
         self.edge_lists.clear();
@@ -292,7 +297,13 @@ impl WorkingSet {
         if self.new_hour || !self.unfinished.is_empty() {
             return now;
         }
-        let hour = now.hour() + Span::HOUR;
+        // Counted from the last turn: an hour that began since is not to be missed.
+        let last = if self.last_now == Timestamp::EPOCH {
+            now
+        } else {
+            self.last_now
+        };
+        let hour = last.hour() + Span::HOUR;
         let lingering = self
             .lingering
             .first()

@@ -14,6 +14,7 @@ mod dispatch;
 mod events;
 mod external_jobs;
 mod harness;
+mod holds;
 mod late;
 mod limits;
 mod locks;

@@ -8,6 +8,7 @@ use adjutant_core::rejection::{Rejection, Slug};
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
+use super::directory::Pass;
 use super::table::{AGENT, Rights};
 use crate::attempt_token::AttemptClaim;
 use crate::failure::Failure;
@@ -21,6 +22,8 @@ pub(crate) struct Caller {
     pub(crate) through: Rights,
     /// The agent that runs the attempt, where an attempt speaks.
     pub(crate) attempt_agent: Option<AgentId>,
+    /// The access token that let it in: what goes on for long ends with it.
+    pub(crate) pass: Option<Pass>,
 }
 
 /// Whom a change of a task speaks for.
@@ -39,6 +42,7 @@ impl Caller {
             actor: Actor::admin(),
             through: super::table::ADMIN,
             attempt_agent: None,
+            pass: None,
         }
     }
 

@@ -1,29 +1,41 @@
 //! The directory: which token speaks for whom.
 //!
-//! Holds what the store knows of tokens in memory, by digest. Tokens that are made or revoked here count at once;
-//! those of other servers, and of the command line, once the directory is read again: every few seconds while
-//! requests come in, and when a token is not known.
+//! Holds what the store knows of tokens in memory, by digest. Tokens that are made or revoked here count at once, also
+//! for what was begun before: who streams or waits asks to be told ([`Directory::until_revoked`]). Those of other
+//! servers, and of the command line, count once the directory is read again: every second while requests come in or
+//! streams are open, and when a token is not known.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adjutant_core::access::Role;
-use adjutant_core::command::AccessToken;
+use adjutant_core::access::{Actor, Power, Role};
+use adjutant_core::command::{AccessToken, Command};
 use adjutant_engine::{Handle, Refusal};
 use subtle::ConstantTimeEq as _;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+
+use super::table::Rights;
 
 /// After so long the directory is read again: the longest that a token revoked elsewhere still counts.
-const REFRESH: Duration = Duration::from_secs(2);
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// Whom a token speaks for.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Holder {
     /// The token's name.
     pub(crate) name: Arc<str>,
     /// What it allows.
     pub(crate) roles: Arc<[Role]>,
+}
+
+/// What let a request in, for as long as what it asked for goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Pass {
+    /// The token.
+    pub(crate) digest: [u8; 32],
+    /// Who may use the endpoint.
+    pub(crate) may: Rights,
 }
 
 /// Tokens by digest, as they were read at some time.
@@ -68,9 +80,12 @@ fn index(digest: &[u8; 32]) -> [u8; 8] {
 /// Which token speaks for whom.
 pub(crate) struct Directory {
     handle: Handle,
-    snapshot: RwLock<Arc<Snapshot>>,
+    /// Its receivers are woken when what the tokens say has changed, and not when it was only read again.
+    snapshot: watch::Sender<Arc<Snapshot>>,
     /// Held by the one who reads it again.
     reading: Mutex<()>,
+    /// Held by the one who makes or revokes a token, so that two who make the same name do not both succeed.
+    writing: Mutex<()>,
 }
 
 impl Directory {
@@ -79,8 +94,9 @@ impl Directory {
         let snapshot = read(&handle).await?;
         Ok(Self {
             handle,
-            snapshot: RwLock::new(Arc::new(snapshot)),
+            snapshot: watch::Sender::new(Arc::new(snapshot)),
             reading: Mutex::new(()),
+            writing: Mutex::new(()),
         })
     }
 
@@ -124,20 +140,84 @@ impl Directory {
         Ok(self.snapshot().find(digest).cloned())
     }
 
-    /// Reads the directory again, after a token was made or revoked.
-    pub(crate) async fn refresh(&self) -> Result<(), Refusal> {
+    /// Keeps a new token; not when there is one with its name.
+    ///
+    /// To be run to its end, whoever asked: between the look and the change nobody else may come.
+    pub(crate) async fn create(&self, token: AccessToken) -> Result<bool, Refusal> {
+        let _turn = self.writing.lock().await;
+        if self.has(&token.name).await? {
+            return Ok(false);
+        }
+        self.write(Command::PutToken(token)).await?;
+        Ok(true)
+    }
+
+    /// Forgets a token; not when there is none with this name. To be run to its end, whoever asked.
+    pub(crate) async fn revoke(&self, name: Arc<str>) -> Result<bool, Refusal> {
+        let _turn = self.writing.lock().await;
+        if !self.has(&name).await? {
+            return Ok(false);
+        }
+        self.write(Command::RevokeToken(name)).await?;
+        Ok(true)
+    }
+
+    async fn has(&self, name: &str) -> Result<bool, Refusal> {
+        let tokens = self.handle.query(|reader| reader.tokens()).await?;
+        Ok(tokens.iter().any(|token| &*token.name == name))
+    }
+
+    async fn write(&self, command: Command) -> Result<(), Refusal> {
+        self.handle.call(Actor::admin(), command, None).await?;
         let _turn = self.reading.lock().await;
         self.reread().await
     }
 
     async fn reread(&self) -> Result<(), Refusal> {
         let snapshot = Arc::new(read(&self.handle).await?);
-        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        self.snapshot.send_if_modified(|current| {
+            let differs = current.holders != snapshot.holders;
+            *current = snapshot;
+            differs
+        });
         Ok(())
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// Waits until a pass is good no more. At once when the token is revoked here; for tokens that are revoked
+    /// elsewhere somebody must [look](Self::look_again).
+    pub(crate) async fn until_revoked(&self, pass: Pass) {
+        // Subscribed before the look: what changes in between is seen.
+        let mut changes = self.snapshot.subscribe();
+        while pass.is_good(&changes.borrow_and_update().clone()) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Reads the directory again and again, for as long as somebody streams.
+    pub(crate) async fn look_again(&self, pass: Pass) {
+        loop {
+            tokio::time::sleep(REFRESH).await;
+            // What cannot be read now is read the next time.
+            let _ = self.find(&pass.digest, false).await;
+        }
+    }
+}
+
+impl Pass {
+    fn is_good(&self, snapshot: &Snapshot) -> bool {
+        snapshot.find(&self.digest).is_some_and(|holder| {
+            let actor = Actor {
+                name: Arc::clone(&holder.name),
+                power: Power::Roles(Arc::clone(&holder.roles)),
+            };
+            actor.is_admin() || !self.may.and(Rights::of(&actor)).is_empty()
+        })
     }
 }
 

@@ -1,34 +1,52 @@
 //! The guard: what every request passes on its way in, and every answer on its way out.
+//!
+//! It fails closed: what has no line in the [table](super::table) is answered as if it did not exist, whether it is
+//! routed or not.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use adjutant_core::rejection::{Rejection, Slug};
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::header::{AUTHORIZATION, CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode};
+use http_body_util::BodyExt as _;
 
 use super::caller::{Caller, forbidden};
+use super::directory::Pass;
 use super::table::{OPEN, Rights};
 use crate::app::App;
 use crate::attempt_token;
 use crate::failure::Failure;
 use crate::reply;
+use crate::serve::standing::Standing;
 use crate::token::digest;
 
-/// The address that a request came from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+/// Answers up to this size are not counted: they fit into what the system holds for a connection.
+const SMALL_ANSWER_BYTES: u64 = 64 << 10;
+
+/// Where a request came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// The address.
+    pub(crate) address: IpAddr,
+    /// What is known of the connection.
+    pub(crate) standing: Arc<Standing>,
+}
 
 /// Lets a request in or not; a handler that panics hits its own request alone.
 pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let started = Instant::now();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let matched = parts.extensions.get::<MatchedPath>().cloned();
     let mut response = match admit(&app, &mut parts).await {
         Err(rejection) => Failure(rejection).into_response(),
         Ok(()) => match AssertUnwindSafe(next.run(Request::from_parts(parts, body)))
@@ -39,11 +57,46 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
             Err(panic) => Failure::bug(panic_message(&*panic)).into_response(),
         },
     };
+    if method == Method::GET {
+        response = within_memory(&app, response);
+    }
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED
+        && let Some(lines) = matched.and_then(|path| app.table.of(path.as_str()))
+        && let Ok(methods) = HeaderValue::from_str(&lines.methods())
+    {
+        response.headers_mut().insert(ALLOW, methods);
+    }
     reply::set(&mut response, CONTENT_SECURITY_POLICY, "default-src 'self'");
     reply::set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
     let (status, micros) = (response.status().as_u16(), started.elapsed().as_micros());
     tracing::debug!(%method, path, status, micros, "answered");
     response
+}
+
+/// A large answer takes its share of the memory for answers until it is sent, however slowly it is read. Where there is
+/// none left the request is refused: it has changed nothing.
+fn within_memory(app: &App, response: Response) -> Response {
+    let Some(length) = response.body().size_hint().exact() else {
+        return response; // A stream holds a page at a time.
+    };
+    if length <= SMALL_ANSWER_BYTES {
+        return response;
+    }
+    let share = u32::try_from(length >> 10).unwrap_or(u32::MAX);
+    let Ok(share) = Arc::clone(&app.answers).try_acquire_many_owned(share) else {
+        return Failure(Rejection::new(
+            Slug::Overloaded,
+            "the server is sending as many large answers as it can hold",
+        ))
+        .into_response();
+    };
+    let (mut head, body) = response.into_parts();
+    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    let body = Body::new(body.map_frame(move |frame| {
+        let _held = &share;
+        frame
+    }));
+    Response::from_parts(head, body)
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -57,23 +110,30 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 /// Finds out who speaks, and refuses what it may not do. The caller is left with the request.
 async fn admit(app: &App, parts: &mut Parts) -> Result<(), Rejection> {
     app.origins.check(&parts.uri, &parts.headers)?;
-    let Some(path) = parts.extensions.get::<MatchedPath>() else {
-        return Ok(()); // No such path: 404.
+    let path = parts.extensions.get::<MatchedPath>();
+    let Some(lines) = path.and_then(|path| app.table.of(path.as_str())) else {
+        return Err(Rejection::new(
+            Slug::NotFound,
+            format!("there is nothing at `{}`", parts.uri.path()),
+        ));
     };
-    let Some(may) = app.table.find(&parts.method, path.as_str()) else {
-        return Ok(()); // No such method: 405.
+    let Some(may) = lines.find(&parts.method) else {
+        return Err(Rejection::new(
+            Slug::MethodNotAllowed,
+            format!("`{}` cannot be asked with {}", parts.uri.path(), parts.method),
+        ));
     };
     if may == OPEN {
         return Ok(());
     }
-    let mut caller = authenticate(app, parts).await?;
+    let mut caller = authenticate(app, parts, may).await?;
     caller.through = may.and(Rights::of(&caller.actor));
     if !caller.actor.is_admin() && caller.through.is_empty() {
         return Err(
             forbidden("the roles of this token do not reach so far").with_details(format!(
                 "{} {}",
                 parts.method,
-                path.as_str()
+                path.map_or("", MatchedPath::as_str)
             )),
         );
     }
@@ -81,13 +141,13 @@ async fn admit(app: &App, parts: &mut Parts) -> Result<(), Rejection> {
     Ok(())
 }
 
-async fn authenticate(app: &App, parts: &Parts) -> Result<Caller, Rejection> {
+async fn authenticate(app: &App, parts: &Parts, may: Rights) -> Result<Caller, Rejection> {
     if app.config.open {
         return Ok(Caller::admin());
     }
     let token = bearer(parts)?;
     let peer = parts.extensions.get::<Peer>();
-    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address);
     let now = Instant::now();
     if token.starts_with(attempt_token::PREFIX) {
         if let Some(claim) = app.mint.verify(token) {
@@ -95,9 +155,14 @@ async fn authenticate(app: &App, parts: &Parts) -> Result<Caller, Rejection> {
         }
     } else {
         let curious = !app.sign_ins.is_over(peer, now);
-        let found = app.directory.find(&digest(token), curious).await;
+        let digest = digest(token);
+        let found = app.directory.find(&digest, curious).await;
         if let Some(holder) = found.map_err(|refusal| Failure::from(refusal).0)? {
-            return Ok(Caller::with_roles(holder.name, holder.roles));
+            let pass = Some(Pass { digest, may });
+            return Ok(Caller {
+                pass,
+                ..Caller::with_roles(holder.name, holder.roles)
+            });
         }
     }
     Err(app.sign_ins.failed(peer, now))

@@ -48,35 +48,31 @@ impl Origins {
         })
     }
 
-    /// Refuses what is not addressed to this server, or was sent by a page of another site.
+    /// Refuses what is not addressed to this server, or was sent by a page of another site. All that a request says
+    /// about either must be right, however often it says it.
     pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Rejection> {
-        let host = match uri.authority() {
-            Some(authority) => Some(authority.clone()),
-            None => header_authority(headers)?,
-        };
-        let Some(host) = host else {
+        let named = header_authority(headers)?;
+        let Some(host) = uri.authority().cloned().or_else(|| named.clone()) else {
             return Err(Rejection::new(Slug::BadRequest, "the request has no Host header"));
         };
-        if !self.is_ours(host.host()) {
-            return Err(foreign(
-                format!("`{}` is not a name of this server", host.host()),
-                "if it should be, start the server with --public-url",
-            ));
-        }
-        match headers.get(ORIGIN) {
-            None => Ok(()),
-            Some(origin) => {
-                let origin = origin.to_str().unwrap_or_default();
-                if self.is_same_site(origin, &host) {
-                    Ok(())
-                } else {
-                    Err(foreign(
-                        format!("requests of pages from `{origin}` are refused"),
-                        "only pages of this server may use it",
-                    ))
-                }
+        for name in [Some(&host), named.as_ref()].into_iter().flatten() {
+            if !self.is_ours(name.host()) {
+                return Err(foreign(
+                    format!("`{}` is not a name of this server", name.host()),
+                    "if it should be, start the server with --public-url",
+                ));
             }
         }
+        for origin in headers.get_all(ORIGIN) {
+            let origin = origin.to_str().unwrap_or_default();
+            if !self.is_same_site(origin, &host) {
+                return Err(foreign(
+                    format!("requests of pages from `{origin}` are refused"),
+                    "only pages of this server may use it",
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn is_ours(&self, host: &str) -> bool {
@@ -119,15 +115,20 @@ fn port(scheme: &str, authority: &Authority) -> u16 {
 }
 
 fn header_authority(headers: &HeaderMap) -> Result<Option<Authority>, Rejection> {
-    let Some(value) = headers.get(HOST) else {
+    let mut values = headers.get_all(HOST).iter();
+    let Some(value) = values.next() else {
         return Ok(None);
     };
-    value
-        .to_str()
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .map(Some)
-        .ok_or_else(|| Rejection::new(Slug::BadRequest, "the Host header is not a host"))
+    let authority: Option<Authority> = value.to_str().ok().and_then(|text| text.parse().ok());
+    match authority {
+        Some(authority) if values.next().is_none() && !authority.as_str().contains('@') => {
+            Ok(Some(authority))
+        }
+        _ => Err(Rejection::new(
+            Slug::BadRequest,
+            "the Host header is not one host",
+        )),
+    }
 }
 
 fn split_origin(origin: &str) -> Option<(String, Authority)> {
@@ -184,6 +185,15 @@ mod tests {
             ("10.0.0.6:7717", foreign),
             ("evil.example.com:7717", foreign),
             ("127.0.0.1.evil.example.com", foreign),
+            ("localhost.evil.example.com:7717", foreign),
+            ("evil.example.com:127.0.0.1", foreign),
+            ("2130706433", foreign),
+            ("127.1", foreign),
+            ("0.0.0.0:7717", foreign),
+            ("[::ffff:127.0.0.1]:7717", foreign),
+            ("evil@localhost:7717", Some(Slug::BadRequest)),
+            ("localhost:7717, evil.example.com", Some(Slug::BadRequest)),
+            ("", Some(Slug::BadRequest)),
             ("a b", Some(Slug::BadRequest)),
         ] {
             assert_eq!(answer(&own, host, None), expected, "{host}");
@@ -204,6 +214,17 @@ mod tests {
             ("127.0.0.1:7717", "http://localhost:7717", false),
             ("127.0.0.1:7717", "http://adjutant.example.com", false),
             ("127.0.0.1:7717", "https://evil.example.com", false),
+            ("127.0.0.1:7717", "https://127.0.0.1:7717.evil.example.com", false),
+            (
+                "127.0.0.1:7717",
+                "http://127.0.0.1:7717 https://evil.example.com",
+                false,
+            ),
+            ("127.0.0.1:7717", "http://127.0.0.1", false),
+            ("127.0.0.1:7717", "file://", false),
+            ("127.0.0.1:7717", "chrome-extension://abcdef", false),
+            ("127.0.0.1:7717", "http://[::1]:7717", false),
+            ("localhost:7717", "http://LOCALHOST:7717", true),
             ("127.0.0.1:7717", "null", false),
             ("127.0.0.1:7717", "", false),
         ] {
@@ -223,6 +244,32 @@ mod tests {
         assert_eq!(check("/"), Some(Slug::BadRequest));
         assert_eq!(check("http://localhost:7717/"), None);
         assert_eq!(check("http://evil.example.com/"), Some(Slug::ForeignOrigin));
+    }
+
+    #[test]
+    fn one_good_name_or_origin_does_not_make_up_for_a_bad_one() {
+        let own = origins(&[], None);
+        let check = |uri: &'static str, pairs: &[(http::HeaderName, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(name, value.parse().unwrap());
+            }
+            own.check(&Uri::from_static(uri), &headers)
+                .err()
+                .map(|no| no.slug)
+        };
+        let (good, evil) = ((HOST, "localhost:7717"), (HOST, "evil.example.com"));
+        assert_eq!(check("/", &[good.clone(), evil.clone()]), Some(Slug::BadRequest));
+        assert_eq!(
+            check("http://localhost:7717/", &[evil]),
+            Some(Slug::ForeignOrigin)
+        );
+        let origins = [
+            good,
+            (ORIGIN, "http://localhost:7717"),
+            (ORIGIN, "https://evil.example.com"),
+        ];
+        assert_eq!(check("/", &origins), Some(Slug::ForeignOrigin));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The table of endpoints: who may use each, and what it may refuse.
 //!
-//! `admin` may use all of them and is not listed. A method and path that are not here are forbidden to everyone else.
+//! `admin` may use all of them and is not listed. A method and path that are not here do not exist for anybody, even
+//! if there is a route: the guard answers 404 or 405.
 //! What depends on the holder of a task is decided by the core; whether an agent's token names itself, by
 //! [`super::caller`].
 
@@ -166,7 +167,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         GET    "/api/repos/{owner}/{name}"           READ                          [];
         PUT    "/api/repos/{owner}/{name}"           ADMIN                         [];
 
-        POST   "/api/usage"                          AGENT | ATTEMPT               [&[Slug::StaleAttempt, Slug::NotHolder, Slug::JobIsTask]];
+        POST   "/api/usage"                          AGENT | ATTEMPT               [TASK, &[Slug::StaleAttempt, Slug::NotHolder, Slug::JobIsTask]];
         GET    "/api/status"                         SUBMIT | READ                 [];
         GET    "/api/events"                         SUBMIT | READ                 [];
 
@@ -219,33 +220,54 @@ impl Endpoint {
 
 /// The table, ready to be asked.
 #[derive(Debug)]
-pub(crate) struct Table(HashMap<&'static str, Vec<(Method, Rights)>>);
+pub(crate) struct Table(HashMap<&'static str, Lines>);
+
+/// The methods of one path.
+#[derive(Debug, Default)]
+pub(crate) struct Lines(Vec<(Method, Rights)>);
 
 impl Table {
     /// The table of all endpoints.
     pub(crate) fn new() -> Self {
-        let mut table: HashMap<_, Vec<_>> = HashMap::new();
+        let mut table: HashMap<_, Lines> = HashMap::new();
         for endpoint in endpoints() {
-            table
-                .entry(endpoint.path)
-                .or_default()
-                .push((endpoint.method, endpoint.may));
+            let lines = table.entry(endpoint.path).or_default();
+            lines.0.push((endpoint.method, endpoint.may));
         }
         Self(table)
     }
 
-    /// Who may use a method of a routed path; none when the path has no such method.
-    pub(crate) fn find(&self, method: &Method, path: &str) -> Option<Rights> {
+    /// The methods of a routed path; none when the table does not have it.
+    pub(crate) fn of(&self, path: &str) -> Option<&Lines> {
+        self.0.get(path)
+    }
+}
+
+impl Lines {
+    /// Who may use a method; none when the path has no such method.
+    pub(crate) fn find(&self, method: &Method) -> Option<Rights> {
         let method = if method == Method::HEAD {
             &Method::GET
         } else {
             method
         };
         self.0
-            .get(path)?
             .iter()
             .find(|(own, _)| own == method)
             .map(|(_, rights)| *rights)
+    }
+
+    /// The methods, as the `Allow` header lists them.
+    pub(crate) fn methods(&self) -> String {
+        let names: Vec<_> = self
+            .0
+            .iter()
+            .map(|(method, _)| match method.as_str() {
+                "GET" => "GET,HEAD",
+                other => other,
+            })
+            .collect();
+        names.join(",")
     }
 }
 
@@ -255,7 +277,10 @@ mod tests {
 
     fn may(role: Option<&str>, line: &str) -> bool {
         let (method, path) = line.split_once(' ').unwrap();
-        let rights = Table::new().find(&method.parse().unwrap(), path).unwrap();
+        let rights = Table::new()
+            .of(path)
+            .and_then(|lines| lines.find(&method.parse().unwrap()))
+            .unwrap();
         let power = match role {
             Some(role) => Power::Roles([role.parse().unwrap()].into()),
             None => Power::Attempt {

@@ -1,12 +1,12 @@
 //! Limits that are set, and their views: allowances, model quotas, limits of repositories.
 
 use adjutant_core::agent::MAX_CAPABILITIES;
-use adjutant_core::limit::{Allowance, Limit, ModelQuota, RepoLimits, Scope};
+use adjutant_core::limit::{Allowance, Limit, ModelQuota, Prices, RepoLimits, Scope};
 use adjutant_core::name::{AgentId, ModelName, RepoName};
 use adjutant_core::rejection::Rejection;
 use adjutant_wire as wire;
 
-use super::{count, names, same_as_path};
+use super::{count, money, names, same_as_path};
 
 /// The scope that a path names.
 pub(crate) fn scope(text: &str) -> Result<Scope, Rejection> {
@@ -40,6 +40,7 @@ pub(crate) fn limits(scope: &Scope, body: wire::ScopeLimits) -> Result<Vec<Limit
         ] {
             count(field(name), bound.unwrap_or(0))?;
         }
+        money(&field("cost"), limit.cost.unwrap_or_default())?;
     }
     Ok(body.limits)
 }
@@ -62,8 +63,12 @@ pub(crate) fn model(model: &ModelName, body: &wire::Model) -> Result<ModelQuota,
     Ok(ModelQuota {
         daily_token_budget: count("daily_token_budget", body.daily_token_budget)?,
         hourly_rate_limit: count("hourly_rate_limit", body.hourly_rate_limit)?,
-        cost_ceiling: super::money("cost_ceiling", body.cost_ceiling)?,
-        prices: body.prices,
+        cost_ceiling: money("cost_ceiling", body.cost_ceiling)?,
+        prices: Prices {
+            input: money("prices.input", body.prices.input)?,
+            output: money("prices.output", body.prices.output)?,
+            cached: money("prices.cached", body.prices.cached)?,
+        },
     })
 }
 
@@ -115,6 +120,10 @@ mod tests {
                 "limits[0].jobs",
             ),
             (r#"{"limits": [{"window": "day", "cost": -1}]}"#, "limits[0].cost"),
+            (
+                r#"{"limits": [{"window": "day", "cost": 1e10}]}"#,
+                "limits[0].cost",
+            ),
             (r#"{"scope": "model:m", "limits": []}"#, "scope"),
             ("{}", "limits"),
         ] {

@@ -17,7 +17,7 @@ use adjutant_core::name::{check_id, check_name};
 use adjutant_core::rejection::Rejection;
 use adjutant_wire::RawJson;
 
-use crate::json::is_too_deep;
+use crate::json::why_unreadable;
 
 /// The most bytes of a description or a payload.
 pub(crate) const MAX_TEXT_BYTES: usize = 1 << 20;
@@ -132,8 +132,8 @@ pub(crate) fn raw_json(
     let Some(value) = value else { return Ok(None) };
     let text: Box<str> = value.into();
     bytes(field, &text, most)?;
-    if is_too_deep(&text) {
-        return Err(Rejection::field(field, "is nested too deep"));
+    if let Some(why) = why_unreadable(&text) {
+        return Err(Rejection::field(field, why));
     }
     Ok(Some(text))
 }
@@ -221,6 +221,9 @@ mod tests {
         );
         assert!(raw_json("payload", raw("[1, 2]".into()), 5).is_err());
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
-        assert!(raw_json("payload", raw(deep), 1_000).is_err());
+        for unreadable in [deep, "1e999".into(), r#"["\ud800"]"#.into()] {
+            let refused = raw_json("payload", raw(unreadable), 1_000).unwrap_err();
+            assert!(refused.message.starts_with("payload: "), "{}", refused.message);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use adjutant_core::agent::{AgentStatus, MAX_CAPABILITIES};
 use adjutant_core::command::{Answer, Command, SyncAnswer};
 use adjutant_core::name::AgentId;
+use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_wire as wire;
 use axum::extract::State;
 use axum::response::Response;
@@ -15,7 +16,7 @@ use crate::app::{App, unexpected};
 use crate::attempt_token::AttemptClaim;
 use crate::extract::{AgentPath, Input, MaybeObject, Nothing, Object, Query};
 use crate::failure::Failure;
-use crate::{parse, reply, view};
+use crate::{page, parse, reply, view};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -32,8 +33,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 #[utoipa::path(
     get, path = "/api/agents", tag = "agents",
     params(
-        ("status" = Option<String>, Query, description = "In this state"),
-        ("capabilities" = Option<String>, Query, description = "With all of these, separated by commas"),
+        ("status" = Option<String>, Query, pattern = "^(available|busy|draining|quarantined|offline)?$", description = "In this state"),
+        ("capabilities" = Option<String>, Query, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{0,200}$", description = "With all of these, separated by commas"),
     ),
     responses((status = 200, body = Vec<wire::Agent>))
 )]
@@ -163,9 +164,18 @@ async fn heartbeat_agent(
     call_roll(&app, input.caller, id, Command::Sync(heartbeat)).await
 }
 
-/// A repeated roll-call is recognised by its `n`, so idempotency keys have no part in it.
+/// A repeated roll-call is recognised by its `n`, so idempotency keys have no part in it. One that waits ends when its
+/// token is revoked: nothing more is handed to who held it.
 async fn call_roll(app: &App, caller: Caller, agent: AgentId, command: Command) -> Result<Response, Failure> {
-    match app.change(caller, command, None).await? {
+    let pass = caller.pass;
+    let answer = tokio::select! {
+        biased;
+        () = app.until_revoked(pass) => {
+            return Err(Rejection::new(Slug::Unauthorized, "this token was revoked").into());
+        }
+        answer = app.change(caller, command, None) => answer?,
+    };
+    match answer {
         Answer::Sync(answer) => Ok(reply::ok(&roll_answer(app, &agent, *answer).await?)),
         other => Err(unexpected(&other)),
     }
@@ -180,11 +190,8 @@ async fn roll_answer(app: &App, agent: &AgentId, answer: SyncAnswer) -> Result<w
             (start.view, (start.attempt, start.timeout, lease_expires_at))
         })
         .unzip();
-    let tasks = if views.is_empty() {
-        Vec::new()
-    } else {
-        app.present(views).await?
-    };
+    // What does not fit stays offered, and is in the answer of the next sync.
+    let tasks = app.present_within(views, page::MAX_BYTES).await?;
     let start = tasks
         .into_iter()
         .zip(starts)

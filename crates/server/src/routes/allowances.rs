@@ -26,7 +26,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 /// Read the allowance of an agent
 #[utoipa::path(
     get, path = "/api/allowances/{agent_id}", tag = "limits",
-    params(("agent_id" = String, Path, description = "The agent, registered or not")),
+    params(("agent_id" = String, Path, pattern = "^[A-Za-z0-9._:-]{1,128}$", description = "The agent, registered or not")),
     responses((status = 200, body = wire::Allowance))
 )]
 async fn get_allowance(
@@ -42,7 +42,7 @@ async fn get_allowance(
 /// Replace the allowance of an agent
 #[utoipa::path(
     put, path = "/api/allowances/{agent_id}", tag = "limits",
-    params(("agent_id" = String, Path, description = "The agent, registered or not")),
+    params(("agent_id" = String, Path, pattern = "^[A-Za-z0-9._:-]{1,128}$", description = "The agent, registered or not")),
     request_body = wire::Allowance,
     responses((status = 200, body = wire::Allowance))
 )]
@@ -60,7 +60,7 @@ async fn put_allowance(
 /// Start the periods of an agent anew
 #[utoipa::path(
     post, path = "/api/allowances/{agent_id}/reset", tag = "limits",
-    params(("agent_id" = String, Path, description = "The agent, registered or not")),
+    params(("agent_id" = String, Path, pattern = "^[A-Za-z0-9._:-]{1,128}$", description = "The agent, registered or not")),
     responses((status = 200, body = wire::Allowance))
 )]
 async fn reset_allowance(
@@ -79,8 +79,8 @@ async fn reset_allowance(
 #[utoipa::path(
     get, path = "/api/allowances/{agent_id}/check", tag = "limits",
     params(
-        ("agent_id" = String, Path, description = "The agent, registered or not"),
-        ("model" = Option<String>, Query, description = "With this model"),
+        ("agent_id" = String, Path, pattern = "^[A-Za-z0-9._:-]{1,128}$", description = "The agent, registered or not"),
+        ("model" = Option<String>, Query, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{0,200}$", description = "With this model"),
     ),
     responses((status = 200, body = wire::AllowanceCheck))
 )]
@@ -101,7 +101,7 @@ async fn check_allowance(
 /// What an agent used today
 #[utoipa::path(
     get, path = "/api/allowances/{agent_id}/usage", tag = "limits",
-    params(("agent_id" = String, Path, description = "The agent, registered or not")),
+    params(("agent_id" = String, Path, pattern = "^[A-Za-z0-9._:-]{1,128}$", description = "The agent, registered or not")),
     responses((status = 200, body = wire::AllowanceUsage))
 )]
 async fn get_allowance_usage(

@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::{App, unexpected};
-use crate::extract::{Batch, Input};
+use crate::extract::{Batch, Input, Room};
 use crate::failure::Failure;
 use crate::{parse, reply};
 
@@ -21,7 +21,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// Create many tasks
 ///
-/// At most 1,000, which may depend on each other. Each item has a `status` and a `task` or an `error`.
+/// At most 1,000, which may depend on each other. Each item has a `status` and a `task` or an `error`; after 64 MiB of
+/// tasks the others have their `status` alone.
 #[utoipa::path(
     post, path = "/api/batch/tasks", tag = "tasks",
     request_body = Vec<wire::NewTask>,
@@ -29,6 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 )]
 async fn create_tasks(
     State(app): State<App>,
+    _: Room,
     input: Input<Batch<wire::NewTask>>,
 ) -> Result<Response, Failure> {
     let tasks = input
@@ -46,7 +48,8 @@ async fn create_tasks(
 
 /// End many attempts
 ///
-/// At most 1,000. Each item has a `status` and a `task` or an `error`.
+/// At most 1,000. Each item has a `status` and a `task` or an `error`; after 64 MiB of tasks the others have their
+/// `status` alone.
 #[utoipa::path(
     post, path = "/api/batch/complete", tag = "attempts",
     request_body = Vec<wire::Completion>,

@@ -11,6 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::tasks::page_size;
+use crate::access::caller::Caller;
 use crate::app::App;
 use crate::extract::{Query, TaskPath};
 use crate::failure::Failure;
@@ -28,23 +29,26 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 ///
 /// An array of what happened after `since`; with `Accept: text/event-stream` a stream that begins there and goes on.
 /// A stream resumes behind `Last-Event-ID`, when that is sent. The id of each message is the `seq` of its event.
+/// Where the server keeps events for some time only, both begin at the first that is kept.
 #[utoipa::path(
     get, path = "/api/events", tag = "events",
     params(
-        ("since" = Option<u64>, Query, description = "After the event with this `seq`; from the first one when absent"),
+        ("since" = Option<u64>, Query, maximum = 9_223_372_036_854_775_807_u64, description = "After the event with this `seq`; from the first one when absent"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The most events of an array; 100 when absent"),
-        ("Last-Event-ID" = Option<u64>, Header, description = "Streams: after the event with this `seq`"),
+        ("Last-Event-ID" = Option<u64>, Header, maximum = 9_223_372_036_854_775_807_u64, description = "Streams: after the event with this `seq`"),
     ),
     responses((status = 200, content((Vec<wire::Event> = "application/json"), (String = "text/event-stream"))))
 )]
 async fn list_events(
     State(app): State<App>,
+    caller: Caller,
     headers: HeaderMap,
     Query(params): Query,
 ) -> Result<Response, Failure> {
     let since = since(&params)?;
     if wants_stream(&headers) {
-        return Ok(stream(app, last_event_id(&headers)?.unwrap_or(since)));
+        let since = last_event_id(&headers)?.unwrap_or(since);
+        return Ok(stream(EventStream::open(app, since, caller.pass)?));
     }
     let limit = page_size(&params)?;
     let events = app
@@ -60,7 +64,7 @@ async fn list_events(
     get, path = "/api/tasks/{id}/events", tag = "events",
     params(
         ("id" = String, Path, description = "The task"),
-        ("since" = Option<u64>, Query, description = "After the event with this `seq`"),
+        ("since" = Option<u64>, Query, maximum = 9_223_372_036_854_775_807_u64, description = "After the event with this `seq`"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The most events; 100 when absent"),
     ),
     responses((status = 200, body = Vec<wire::Event>))
@@ -109,9 +113,8 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Rejection> {
         .ok_or_else(|| Rejection::field(NAME, "must be the `seq` of an event"))
 }
 
-fn stream(app: App, since: u64) -> Response {
-    let body = EventStream::new(app, since).into_body();
-    let mut response = reply::with_type(StatusCode::OK, "text/event-stream", body);
+fn stream(stream: EventStream) -> Response {
+    let mut response = reply::with_type(StatusCode::OK, "text/event-stream", stream.into_body());
     reply::set(&mut response, CACHE_CONTROL, "no-cache");
     response
 }

@@ -40,7 +40,7 @@ fn limits_reply(standing: &Standing) -> Response {
 /// Read the limits of a scope, and what is used of them
 #[utoipa::path(
     get, path = "/api/limits/{scope}", tag = "limits",
-    params(("scope" = String, Path, description = "`fleet`, `project:P`, `agent:A`, `model:M` or `repo:OWNER/NAME`")),
+    params(("scope" = String, Path, pattern = "^(fleet|agent:[A-Za-z0-9._:-]{1,128}|(project|model):[^\\u0000-\\u001f\\u007f-\\u009f]{1,200}|repo:[^/\\u0000-\\u001f\\u007f-\\u009f]{1,99}/[^/\\u0000-\\u001f\\u007f-\\u009f]{1,99})$", description = "`fleet`, `project:P`, `agent:A`, `model:M` or `repo:OWNER/NAME`")),
     responses((status = 200, body = wire::ScopeLimits))
 )]
 async fn get_limits(
@@ -55,7 +55,7 @@ async fn get_limits(
 /// Replace the limits of a scope
 #[utoipa::path(
     put, path = "/api/limits/{scope}", tag = "limits",
-    params(("scope" = String, Path, description = "`fleet`, `project:P`, `agent:A`, `model:M` or `repo:OWNER/NAME`")),
+    params(("scope" = String, Path, pattern = "^(fleet|agent:[A-Za-z0-9._:-]{1,128}|(project|model):[^\\u0000-\\u001f\\u007f-\\u009f]{1,200}|repo:[^/\\u0000-\\u001f\\u007f-\\u009f]{1,99}/[^/\\u0000-\\u001f\\u007f-\\u009f]{1,99})$", description = "`fleet`, `project:P`, `agent:A`, `model:M` or `repo:OWNER/NAME`")),
     request_body = wire::ScopeLimits,
     responses((status = 200, body = wire::ScopeLimits))
 )]
@@ -75,7 +75,7 @@ async fn put_limits(
 /// What was used counts no more; what runs, runs.
 #[utoipa::path(
     post, path = "/api/limits/{scope}/reset", tag = "limits",
-    params(("scope" = String, Path, description = "`fleet`, `project:P`, `agent:A`, `model:M` or `repo:OWNER/NAME`")),
+    params(("scope" = String, Path, pattern = "^(fleet|agent:[A-Za-z0-9._:-]{1,128}|(project|model):[^\\u0000-\\u001f\\u007f-\\u009f]{1,200}|repo:[^/\\u0000-\\u001f\\u007f-\\u009f]{1,99}/[^/\\u0000-\\u001f\\u007f-\\u009f]{1,99})$", description = "`fleet`, `project:P`, `agent:A`, `model:M` or `repo:OWNER/NAME`")),
     responses((status = 200, body = wire::ScopeLimits))
 )]
 async fn reset_limits(

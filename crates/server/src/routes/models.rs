@@ -29,7 +29,7 @@ pub(super) fn aliases() -> Router<App> {
 /// Read the quota and the prices of a model
 #[utoipa::path(
     get, path = "/api/models/{model}", tag = "limits",
-    params(("model" = String, Path, description = "The model")),
+    params(("model" = String, Path, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,200}$", description = "The model")),
     responses((status = 200, body = wire::Model))
 )]
 async fn get_model(
@@ -46,7 +46,7 @@ async fn get_model(
 /// Replace the quota and the prices of a model
 #[utoipa::path(
     put, path = "/api/models/{model}", tag = "limits",
-    params(("model" = String, Path, description = "The model")),
+    params(("model" = String, Path, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,200}$", description = "The model")),
     request_body = wire::Model,
     responses((status = 200, body = wire::Model))
 )]

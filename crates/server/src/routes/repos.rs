@@ -23,8 +23,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 #[utoipa::path(
     get, path = "/api/repos/{owner}/{name}", tag = "limits",
     params(
-        ("owner" = String, Path, description = "Its owner"),
-        ("name" = String, Path, description = "Its name"),
+        ("owner" = String, Path, pattern = "^[^/\\u0000-\\u001f\\u007f-\\u009f]{1,99}$", description = "Its owner"),
+        ("name" = String, Path, pattern = "^[^/\\u0000-\\u001f\\u007f-\\u009f]{1,99}$", description = "Its name"),
     ),
     responses((status = 200, body = wire::Repo))
 )]
@@ -43,8 +43,8 @@ async fn get_repo(
 #[utoipa::path(
     put, path = "/api/repos/{owner}/{name}", tag = "limits",
     params(
-        ("owner" = String, Path, description = "Its owner"),
-        ("name" = String, Path, description = "Its name"),
+        ("owner" = String, Path, pattern = "^[^/\\u0000-\\u001f\\u007f-\\u009f]{1,99}$", description = "Its owner"),
+        ("name" = String, Path, pattern = "^[^/\\u0000-\\u001f\\u007f-\\u009f]{1,99}$", description = "Its name"),
     ),
     request_body = wire::Repo,
     responses((status = 200, body = wire::Repo))

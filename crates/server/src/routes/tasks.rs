@@ -19,10 +19,10 @@ use utoipa_axum::routes;
 use crate::access::caller::Caller;
 use crate::access::sight::Sight;
 use crate::app::{App, unexpected};
-use crate::extract::{Input, MaybeObject, Nothing, Object, Query, TaskPath};
+use crate::extract::{Input, MaybeObject, Nothing, Object, Query, Room, TaskPath};
 use crate::failure::Failure;
 use crate::query::Params;
-use crate::{parse, reply, view};
+use crate::{page, parse, reply, view};
 
 /// Items of a list when the request names no number.
 pub(super) const DEFAULT_PAGE: usize = 100;
@@ -44,18 +44,19 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// List tasks
 ///
-/// In dispatch order with `status=pending`, newest first otherwise. A token that only speaks for an agent is shown what
-/// that agent holds, held or could run: its pages may be shorter than `limit` and still have a next one.
+/// In dispatch order with `status=pending`, newest first otherwise. A page may be shorter than `limit` and still have a
+/// next one: when its tasks have more than 16 MiB of text, and for a token that only speaks for an agent, which is shown
+/// what that agent holds, held or could run.
 #[utoipa::path(
     get, path = "/api/tasks", tag = "tasks",
     params(
-        ("status" = Option<String>, Query, description = "In this state"),
-        ("priority" = Option<String>, Query, description = "This urgent"),
-        ("project" = Option<String>, Query, description = "Of this project"),
-        ("claimed_by" = Option<String>, Query, description = "Held by this agent, or by it at the end"),
-        ("labels" = Option<String>, Query, description = "With all of these labels, separated by commas"),
+        ("status" = Option<String>, Query, pattern = "^(pending|blocked|in_progress|completed|failed|cancelled)?$", description = "In this state"),
+        ("priority" = Option<String>, Query, pattern = "^(critical|high|medium|low)?$", description = "This urgent"),
+        ("project" = Option<String>, Query, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{0,200}$", description = "Of this project"),
+        ("claimed_by" = Option<String>, Query, pattern = "^[A-Za-z0-9._:-]{0,128}$", description = "Held by this agent, or by it at the end"),
+        ("labels" = Option<String>, Query, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{0,200}$", description = "With all of these labels, separated by commas"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The most tasks of the page; 100 when absent"),
-        ("cursor" = Option<String>, Query, description = "Where the page begins: taken from the `Link` header of the page before"),
+        ("cursor" = Option<String>, Query, pattern = r"^([0-3]\.[0-9]{1,18})?$", description = "Where the page begins: taken from the `Link` header of the page before"),
     ),
     responses((status = 200, body = Vec<wire::Task>, headers(("Link" = String, description = "The next page: `<…>; rel=\"next\"`"))))
 )]
@@ -67,7 +68,10 @@ async fn list_tasks(
 ) -> Result<Response, Failure> {
     let filter = task_filter(&params)?;
     let sight = Sight::of(&app, &caller).await?;
-    let mut page = app.handle.query(move |reader| reader.tasks(&filter)).await?;
+    let mut page = app
+        .handle
+        .query(move |reader| page::read(reader, filter, page::MAX_BYTES))
+        .await?;
     page.tasks.retain(|stored| sight.sees(&stored.task));
     let tasks = app.present_stored(&caller.actor, page.tasks).await?;
     let mut response = reply::ok(&tasks);
@@ -131,6 +135,7 @@ fn next_link(uri: &Uri, (priority, key): (Priority, TaskKey)) -> Result<HeaderVa
 )]
 async fn create_task(
     State(app): State<App>,
+    _: Room,
     input: Input<Object<wire::NewTask>>,
 ) -> Result<Response, Failure> {
     let command = Command::Submit {

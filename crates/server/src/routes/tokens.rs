@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use adjutant_core::access::Role;
-use adjutant_core::command::{AccessToken, Answer, Command};
-use adjutant_core::name::check_id;
+use adjutant_core::command::AccessToken;
 use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_core::time::Timestamp;
 use adjutant_wire as wire;
@@ -15,8 +14,7 @@ use http::StatusCode;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::caller::Caller;
-use crate::app::{App, unexpected};
+use crate::app::App;
 use crate::extract::{Input, JoinedPath, Object};
 use crate::failure::Failure;
 use crate::{parse, reply, token, view};
@@ -55,18 +53,20 @@ async fn create_token(
 ) -> Result<Response, Failure> {
     let wire::NewToken { name, roles } = input.body.0;
     let roles = token_roles(&name, &roles)?;
-    if app.has_token(&name).await? {
-        return Err(Rejection::new(Slug::TokenExists, format!("there is a token `{name}` already")).into());
-    }
     let secret = token::generate().map_err(|error| Failure::bug(&error.to_string()))?;
-    let command = Command::PutToken(AccessToken {
+    let token = AccessToken {
         name: name.as_str().into(),
         digest: token::digest(&secret),
         roles: roles.clone(),
         created_at: now(),
-    });
-    done(&app.change(input.caller, command, None).await?)?;
-    app.directory.refresh().await?;
+    };
+    let owned = app.clone();
+    let is_new = app
+        .to_its_end(async move { owned.directory.create(token).await })
+        .await?;
+    if !is_new {
+        return Err(Rejection::new(Slug::TokenExists, format!("there is a token `{name}` already")).into());
+    }
     let made = wire::TokenMade {
         name,
         roles: view::texts(&roles),
@@ -77,8 +77,7 @@ async fn create_token(
 
 /// The roles of a new token, checked together with its name.
 fn token_roles(name: &str, roles: &[String]) -> Result<Arc<[Role]>, Rejection> {
-    // A token's name claims tasks where no agent is named, so it is made like an agent's id.
-    check_id(name).map_err(|why| Rejection::field("name", why))?;
+    token::check_name(name).map_err(|why| Rejection::field("name", why))?;
     if roles.is_empty() {
         return Err(Rejection::field("roles", "must not be empty"));
     }
@@ -100,34 +99,22 @@ fn now() -> Timestamp {
     Timestamp::from_micros(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
 }
 
-fn done(answer: &Answer) -> Result<(), Failure> {
-    match answer {
-        Answer::Done => Ok(()),
-        other => Err(unexpected(other)),
-    }
-}
-
 /// Revoke an access token
 ///
-/// It counts no more from now on.
+/// It counts no more from now on: streams and waits that it began end as well.
 #[utoipa::path(
     delete, path = "/api/tokens/{name}", tag = "tokens",
     params(("name" = String, Path, description = "Its name")),
     responses((status = 200, body = wire::Acknowledgement))
 )]
-async fn revoke_token(
-    State(app): State<App>,
-    caller: Caller,
-    JoinedPath(name): JoinedPath,
-) -> Result<Response, Failure> {
-    if !app.has_token(&name).await? {
+async fn revoke_token(State(app): State<App>, JoinedPath(name): JoinedPath) -> Result<Response, Failure> {
+    let (owned, own_name) = (app.clone(), Arc::from(name.as_str()));
+    let was_there = app
+        .to_its_end(async move { owned.directory.revoke(own_name).await })
+        .await?;
+    if !was_there {
         return Err(Rejection::new(Slug::TokenNotFound, format!("there is no token `{name}`")).into());
     }
-    done(
-        &app.change(caller, Command::RevokeToken(name.into()), None)
-            .await?,
-    )?;
-    app.directory.refresh().await?;
     Ok(reply::ok(&wire::Acknowledgement {
         message: "token revoked".to_owned(),
     }))
@@ -149,9 +136,12 @@ mod tests {
             *roles("ci", &["submit", "agent:a"]).unwrap(),
             [Role::Submit, Role::Agent("a".into())]
         );
+        assert!(roles("upper", &["read"]).is_ok());
         for (name, list, field) in [
             ("", &["read"][..], "name"),
             ("a b", &["read"], "name"),
+            ("up", &["read"], "name"),
+            ("up:a", &["read"], "name"),
             ("ci", &[], "roles"),
             ("ci", &["read", "root"], "roles[1]"),
             ("ci", &["agent:"], "roles[0]"),

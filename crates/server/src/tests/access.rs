@@ -179,6 +179,74 @@ async fn tokens_are_made_listed_and_revoked_at_once() {
 }
 
 #[tokio::test]
+async fn of_two_who_make_the_same_name_at_once_one_is_refused() {
+    let app = TestApp::full().await;
+    for round in 0..20 {
+        let name = format!("ci-{round}");
+        let make = |role: &'static str| {
+            let (admin, name) = (app.admin(), name.clone());
+            tokio::spawn(async move {
+                admin
+                    .post("/api/tokens", json!({"name": name, "roles": [role]}))
+                    .await
+            })
+        };
+        let (one, other) = (make("read"), make("admin"));
+        let answers = [one.await.unwrap(), other.await.unwrap()];
+        let mut codes: Vec<_> = answers.iter().map(|answer| answer.status.as_u16()).collect();
+        codes.sort_unstable();
+        assert_eq!(codes, [201, 409]);
+        // The secret that was handed out is the one that counts.
+        for made in answers.iter().filter(|answer| answer.status == 201) {
+            let holder = app.speaker(made.body["token"].as_str().unwrap());
+            holder.get("/api/tasks").await.good();
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_that_up_gives_to_its_own_tokens_are_taken() {
+    let app = TestApp::full().await;
+    for name in ["up", "up:a"] {
+        let refused = app
+            .admin()
+            .post("/api/tokens", json!({"name": name, "roles": ["read"]}))
+            .await;
+        assert!(refused.refused(422, "invalid_field").starts_with("name: "));
+    }
+}
+
+#[tokio::test]
+async fn a_sync_that_waits_ends_when_its_token_is_revoked() {
+    let app = TestApp::full().await;
+    let own = app.with_roles("host", &["agent:a"]).await;
+    let admin = app.admin();
+    own.post("/api/agents", json!({"id": "a", "capabilities": ["go"]}))
+        .await
+        .good();
+    let waits = tokio::spawn(async move {
+        let body = json!({"running": [], "wait": 15});
+        own.post("/api/agents/a/sync", body).await
+    });
+    // It was seen to wait once it was heard of.
+    admin.get("/api/agents/a").await.good();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert!(!waits.is_finished());
+    admin.delete("/api/tokens/host").await.good();
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(1), waits);
+    answer
+        .await
+        .expect("at once")
+        .unwrap()
+        .refused(401, "unauthorized");
+    // What comes now is not handed to who waited.
+    admin
+        .post("/api/tasks", json!({"title": "x", "labels": ["go"]}))
+        .await
+        .good();
+}
+
+#[tokio::test]
 async fn a_token_that_was_revoked_elsewhere_is_forgotten_soon() {
     let app = TestApp::full().await;
     let reader = app.with_roles("ci", &["read"]).await;

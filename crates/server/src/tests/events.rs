@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use adjutant_core::access::Actor;
+use adjutant_core::command::Command;
 use axum::body::BodyDataStream;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{Speaker, TestApp};
+use crate::config::Config;
 
 /// Messages of a stream as they arrive.
 struct Messages {
@@ -110,4 +113,57 @@ async fn a_stream_ends_when_the_server_stops() {
     let mut messages = Messages::open(&app.admin(), "/api/events", &[]).await;
     app.shutdown.cancel();
     while messages.next().await.is_some() {}
+}
+
+/// Whether a stream ends within a second.
+async fn ends_soon(messages: &mut Messages) -> bool {
+    let end = async { while messages.next().await.is_some() {} };
+    timeout(Duration::from_secs(1), end).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_stream_ends_at_once_when_its_token_is_revoked_and_others_go_on() {
+    let app = TestApp::full().await;
+    let reader = app.with_roles("eve", &["read"]).await;
+    let mut messages = Messages::open(&reader, "/api/events", &[]).await;
+    let mut others = Messages::open(&app.admin(), "/api/events", &[]).await;
+    let body = json!({"name": "new", "roles": ["read"]});
+    app.admin().post("/api/tokens", body).await.good();
+    app.admin().post("/api/tasks", json!({"title": "x"})).await.good();
+    assert!(messages.next().await.is_some());
+    app.admin().delete("/api/tokens/eve").await.good();
+    assert!(ends_soon(&mut messages).await);
+    assert!(others.next().await.is_some());
+    assert!(!ends_soon(&mut others).await);
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_token_is_revoked_elsewhere() {
+    let app = TestApp::full().await;
+    let reader = app.with_roles("eve", &["read"]).await;
+    let mut messages = Messages::open(&reader, "/api/events", &[]).await;
+    app.handle
+        .call(Actor::admin(), Command::RevokeToken("eve".into()), None)
+        .await
+        .unwrap();
+    while messages.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn there_are_only_so_many_streams_and_a_place_is_free_again_when_one_ends() {
+    let app = TestApp::with(Config {
+        max_streams: 1,
+        ..Config::default()
+    })
+    .await;
+    let open = || async {
+        let accept = [("accept", "text/event-stream")];
+        app.admin().send("GET", "/api/events", &accept, None).await
+    };
+    let first = open().await;
+    let refused = open().await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["retry-after"], "5");
+    drop(first);
+    assert_eq!(open().await.status(), 200);
 }

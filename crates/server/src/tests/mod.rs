@@ -3,16 +3,22 @@
 mod access;
 mod agents;
 mod events;
+mod fuzz;
 mod limits;
+mod matrix;
+mod overload;
 mod tasks;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use adjutant_core::access::{Actor, Role};
 use adjutant_core::command::{AccessToken, Command};
 use adjutant_core::set::Settings;
 use adjutant_core::time::Timestamp;
 use adjutant_engine::{Engine, Handle};
+use adjutant_store::Store;
+use adjutant_store::memory::Memory;
 use adjutant_store::sqlite::Sqlite;
 use axum::Router;
 use axum::body::Body;
@@ -35,7 +41,7 @@ struct TestApp {
     handle: Handle,
     shutdown: CancellationToken,
     _engine: Engine,
-    _directory: TempDir,
+    _directory: Option<TempDir>,
 }
 
 impl TestApp {
@@ -47,6 +53,18 @@ impl TestApp {
     async fn with(config: Config) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Sqlite::open(directory.path().join("adjutant.db")).unwrap();
+        Self {
+            _directory: Some(directory),
+            ..Self::on(store, config).await
+        }
+    }
+
+    /// A server in memory, for tests that need many.
+    async fn light() -> Self {
+        Self::on(Memory::alone(), Config::default()).await
+    }
+
+    async fn on(store: impl Store + 'static, config: Config) -> Self {
         let (handle, engine) = Engine::start(store, Settings::default()).unwrap();
         let shutdown = CancellationToken::new();
         put_token(&handle, "admin", &["admin"]).await;
@@ -56,7 +74,7 @@ impl TestApp {
             handle,
             shutdown,
             _engine: engine,
-            _directory: directory,
+            _directory: None,
         }
     }
 
@@ -128,7 +146,10 @@ impl Speaker {
             .method(method)
             .uri(path)
             .header("host", "localhost:7717")
-            .extension(Peer(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+            .extension(Peer {
+                address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                standing: Arc::default(),
+            });
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }

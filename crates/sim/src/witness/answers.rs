@@ -1,7 +1,9 @@
 //! What clients were told: an accepted task is there, an acknowledged end stands, and nobody is sent what it has.
 
+use std::sync::Arc;
+
 use adjutant_core::attempt::{AttemptKey, AttemptState, Outcome, StopReason};
-use adjutant_core::command::{Answer, Command, Completion, Request, SyncAnswer, TaskView};
+use adjutant_core::command::{Answer, Command, Completion, Request, Sync, SyncAnswer, TaskView};
 use adjutant_core::decide::Verdict;
 use adjutant_core::name::AgentId;
 use adjutant_core::task::Status;
@@ -46,6 +48,25 @@ impl Witness {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A sync was taken: none of a lower number may be after it.
+    pub fn numbered(&mut self, sync: &Sync) {
+        let (Some(session), Some(n)) = (&sync.session, sync.n) else {
+            return;
+        };
+        let key = (sync.agent.clone(), Arc::clone(session));
+        let highest = self.numbers.entry(key).or_insert(n);
+        let checked = if n < *highest {
+            Err(format!(
+                "delivery: sync {n} of {:?} was taken after sync {highest}",
+                sync.agent
+            ))
+        } else {
+            *highest = n;
+            Ok(())
+        };
+        self.note(checked);
     }
 
     /// I5: what was accepted exists.

@@ -21,6 +21,17 @@ pub(super) struct Sum {
     pub(super) issues: i64,
 }
 
+impl Sum {
+    /// Adds what a line comes to, or takes it away.
+    pub(super) fn add(&mut self, line: &Line, sign: i64) {
+        self.jobs += sign * number(line.jobs);
+        self.tokens += sign * (number(line.tokens.counted()) - number(line.refunded));
+        self.cost_nanos += sign * line.cost.as_nanos();
+        self.pull_requests += sign * number(line.pull_requests);
+        self.issues += sign * number(line.issues);
+    }
+}
+
 /// What live attempts of a scope hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Held {
@@ -36,6 +47,8 @@ struct Book {
     held: Held,
     /// By reset, window and start of the period.
     sums: HashMap<(u32, Window, Timestamp), Sum>,
+    /// What forgotten lines came to, by reset.
+    archived: HashMap<u32, Sum>,
 }
 
 /// All scopes.
@@ -72,16 +85,37 @@ impl Books {
         }
     }
 
+    /// Lines that are forgotten count for totals only.
+    pub(super) fn forget(&mut self, account: &Account) {
+        for line in &account.lines {
+            let Some(book) = self.books.get_mut(&line.scope) else {
+                continue;
+            };
+            for window in [Window::Hour, Window::Day] {
+                let key = (line.resets, window, window.start(line.hour));
+                if let Some(sum) = book.sums.get_mut(&key) {
+                    sum.add(line, -1);
+                }
+            }
+            let archived = book.archived.entry(line.resets).or_default();
+            archived.add(line, 1);
+        }
+    }
+
+    /// What the forgotten lines of a scope and reset came to.
+    pub(super) fn archived(&self, scope: &Scope, resets: u32) -> Sum {
+        self.books
+            .get(scope)
+            .and_then(|book| book.archived.get(&resets))
+            .copied()
+            .unwrap_or_default()
+    }
+
     fn line(&mut self, line: &Line, sign: i64) {
         let book = self.books.entry(line.scope.clone()).or_default();
         for window in Window::ALL {
             let key = (line.resets, window, window.start(line.hour));
-            let sum = book.sums.entry(key).or_default();
-            sum.jobs += sign * number(line.jobs);
-            sum.tokens += sign * (number(line.tokens.counted()) - number(line.refunded));
-            sum.cost_nanos += sign * line.cost.as_nanos();
-            sum.pull_requests += sign * number(line.pull_requests);
-            sum.issues += sign * number(line.issues);
+            book.sums.entry(key).or_default().add(line, sign);
         }
         self.touch(&line.scope);
     }

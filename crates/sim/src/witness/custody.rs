@@ -117,7 +117,7 @@ impl Witness {
                 .and_then(|key| self.tasks.get(key))
                 .map(|task| task.status);
             hold!(
-                status == Some(Status::Completed),
+                status == Some(Status::Completed) || (status.is_none() && self.completed_once.contains(id)),
                 "I7: {key} started while dependency {id:?} is {status:?}"
             );
         }
@@ -328,7 +328,8 @@ impl Witness {
                 .get(&task.key)
                 .into_iter()
                 .flatten()
-                .filter(|id| self.tasks[&self.ids[*id]].status != Status::Completed)
+                .filter_map(|id| self.tasks.get(self.ids.get(id)?))
+                .filter(|task| task.status != Status::Completed)
                 .count();
             let told = self.tasks.values().all(|other| other.fanout.is_none());
             hold!(

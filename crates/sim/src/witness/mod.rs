@@ -8,16 +8,20 @@
 //! |---|---|
 //! | `custody` | I1, I2, I7, I8, I10: who holds what, and how attempts end |
 //! | `books`, `money` | I3, I4, I9: starts within limits, settlement, counters against the ledger |
+//! | `forgotten` | that only what is over is forgotten |
 //! | `order` | I6: nobody is passed over |
 //! | `answers` | I5, I8, I10 and delivery: what clients were told |
+//! | `compare` | at the end: everything that is stored against everything that was committed |
 
 mod answers;
 mod books;
+mod compare;
 mod custody;
+mod forgotten;
 mod money;
 mod order;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use adjutant_core::agent::Agent;
@@ -31,7 +35,6 @@ use adjutant_core::name::{AgentId, LockName, TaskId};
 use adjutant_core::set::rows::Changes;
 use adjutant_core::task::{DependencyState, DispatchOrder, Status, Task, TaskKey};
 use adjutant_core::time::{Span, Timestamp};
-use adjutant_store::memory::Snapshot;
 
 use books::Books;
 
@@ -89,12 +92,17 @@ pub struct Witness {
     /// Ready tasks in order of dispatch.
     ready: BTreeMap<DispatchOrder, TaskKey>,
     books: Books,
+    /// The highest number of a sync that was taken, by agent and session.
+    numbers: HashMap<(AgentId, Arc<str>), u64>,
     /// When each agent was last heard of.
     heard: HashMap<AgentId, Timestamp>,
     /// Since when each server watches, and its last look.
     watches: HashMap<usize, Watch>,
     last_now: Timestamp,
     commits: u64,
+    forgotten: u64,
+    /// Tasks that were completed and forgotten: what depended on them may start all the same.
+    completed_once: HashSet<TaskId>,
     dispatched: Vec<AttemptKey>,
     violation: Option<String>,
 }
@@ -125,10 +133,13 @@ impl Witness {
             occupied: HashMap::new(),
             ready: BTreeMap::new(),
             books: Books::default(),
+            numbers: HashMap::new(),
             heard: HashMap::new(),
             watches: HashMap::new(),
             last_now: Timestamp::EPOCH,
             commits: 0,
+            forgotten: 0,
+            completed_once: HashSet::new(),
             dispatched: Vec::new(),
             violation: None,
         }
@@ -137,6 +148,11 @@ impl Witness {
     /// How many transactions it has seen.
     pub const fn commits(&self) -> u64 {
         self.commits
+    }
+
+    /// How many tasks were forgotten.
+    pub const fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// The first violation, if there was one.
@@ -156,6 +172,8 @@ impl Witness {
         }
         watch.last = if born { now } else { watch.last.max(now) };
         if born && self.alone {
+            // Numbers are not stored: a process that starts knows of none.
+            self.numbers.clear();
             // The clock may have been set back: what a dead process heard later than now was heard now.
             for heard in self.heard.values_mut() {
                 *heard = (*heard).min(now);
@@ -317,6 +335,11 @@ impl Witness {
             before.accounts.insert(change.key, old);
         }
         for change in &changes.agents {
+            let session = |agent: &Option<Arc<Agent>>| agent.as_ref().and_then(|agent| agent.session.clone());
+            if session(&change.before) != session(&change.now) {
+                // Who left and comes back counts anew, and so does every session.
+                self.numbers.retain(|(agent, _), _| *agent != change.key);
+            }
             let old = replace(&mut self.agents, &change.key, change.now.as_ref());
             before.agents.insert(change.key.clone(), old);
         }
@@ -358,72 +381,6 @@ impl Witness {
                 .insert(key);
         }
         old
-    }
-
-    /// Compares what it believes with what the store holds, and checks all counters.
-    pub fn compare(&self, snapshot: &Snapshot) -> Check {
-        hold!(
-            snapshot.tasks.len() == self.tasks.len(),
-            "I5: {} tasks were committed, {} are stored",
-            self.tasks.len(),
-            snapshot.tasks.len()
-        );
-        for task in &snapshot.tasks {
-            hold!(
-                self.tasks.get(&task.key) == Some(task),
-                "I5: task {:?} is stored as {task:?}, it was committed as {:?}",
-                task.id,
-                self.tasks.get(&task.key)
-            );
-        }
-        hold!(
-            snapshot.attempts.len() == self.attempts.len(),
-            "I5: attempts committed and stored differ"
-        );
-        for account in &snapshot.accounts {
-            hold!(
-                self.accounts.get(&account.attempt) == Some(account),
-                "I9: the account of {} is not what was committed",
-                account.attempt
-            );
-        }
-        for scope in self.books.scopes() {
-            let stored = snapshot.counters.get(&scope);
-            hold!(
-                stored == self.counters.get(&scope),
-                "I9: the counter of {scope} is not what was committed"
-            );
-            self.books
-                .check(&scope, stored.map(|counter| &**counter), self.last_now)?;
-        }
-        for agent in &snapshot.agents {
-            let own: BTreeSet<AttemptKey> = agent.attempts.iter().copied().collect();
-            let due = self.occupied.get(&agent.id).cloned().unwrap_or_default();
-            hold!(
-                own == due,
-                "I2: {:?} is said to have {own:?}, it has {due:?}",
-                agent.id
-            );
-            hold!(
-                !agent.offline || own.is_empty(),
-                "{:?} is offline and holds {own:?}",
-                agent.id
-            );
-        }
-        let locks: HashMap<LockName, AttemptKey> = snapshot
-            .locks
-            .iter()
-            .map(|(lock, holder)| (lock.clone(), *holder))
-            .collect();
-        hold!(
-            locks == self.locks,
-            "I1: locks are stored as {locks:?}, they were committed as {:?}",
-            self.locks
-        );
-        for (event, seq) in snapshot.events.iter().zip(1..) {
-            hold!(event.seq == seq, "events have a gap at {seq}");
-        }
-        Ok(())
     }
 
     /// How many attempts servers have given out.

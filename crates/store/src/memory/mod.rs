@@ -8,6 +8,7 @@
 //!
 //! Nothing survives the process. What survives a crash of a *server* is what was committed.
 
+mod forget;
 mod read;
 mod rows;
 
@@ -18,13 +19,16 @@ use adjutant_core::agent::Agent;
 use adjutant_core::attempt::{Attempt, AttemptKey};
 use adjutant_core::counter::Counter;
 use adjutant_core::event::Event;
-use adjutant_core::ledger::Account;
+use adjutant_core::experience::Kind;
+use adjutant_core::ledger::{Account, Line};
 use adjutant_core::limit::{Policy, Scope};
 use adjutant_core::name::{AgentId, LockName, TaskId};
+use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::{Changes, ReplayKey, Rows, Wanted};
 use adjutant_core::task::{DependencyState, Task, TaskKey};
+use adjutant_core::time::Timestamp;
 
-use crate::{CommitError, Reader, Store, StoreError};
+use crate::{CommitError, Forgotten, Reader, Store, StoreError};
 use rows::World;
 
 /// A row that a turn holds, or the absence of one.
@@ -35,6 +39,7 @@ enum Held {
     Attempt(AttemptKey),
     Agent(AgentId),
     Scope(Scope),
+    Experience(Kind),
     Lock(LockName),
     Replay(ReplayKey),
     Job(TaskId),
@@ -72,6 +77,8 @@ pub struct Snapshot {
     pub edges: BTreeMap<(TaskKey, TaskKey), DependencyState>,
     /// What happened.
     pub events: Vec<Event>,
+    /// What the ledger lines of forgotten tasks came to, by scope and reset.
+    pub archive: Vec<Line>,
 }
 
 /// What goes wrong with the next commit, for tests of what a crash leaves behind.
@@ -151,6 +158,7 @@ impl Memory {
             locks: world.locks.clone(),
             edges: world.edges.clone(),
             events: world.events.clone(),
+            archive: world.archive.values().cloned().collect(),
         }
     }
 
@@ -224,6 +232,11 @@ impl Store for Memory {
             (Some(seq), None) => Ok(seq),
             _ => Err(CommitError::Unknown("as a test asked for".into())),
         }
+    }
+
+    fn forget(&mut self, retention: &Retention, now: Timestamp) -> Result<Forgotten, CommitError> {
+        let mut shared = self.lock();
+        Ok(forget::batch(&mut shared, self.server, retention, now))
     }
 
     fn abandon(&mut self) {

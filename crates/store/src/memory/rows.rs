@@ -8,7 +8,8 @@ use adjutant_core::attempt::{Attempt, AttemptKey};
 use adjutant_core::command::AccessToken;
 use adjutant_core::counter::Counter;
 use adjutant_core::event::Event;
-use adjutant_core::ledger::Account;
+use adjutant_core::experience::{Experience, Kind};
+use adjutant_core::ledger::{Account, Line};
 use adjutant_core::limit::{Policy, Scope};
 use adjutant_core::name::{AgentId, LockName, TaskId};
 use adjutant_core::set::queues::WINDOW_STRETCH;
@@ -37,12 +38,14 @@ pub(super) struct World {
     pub(super) agents: BTreeMap<AgentId, Arc<Agent>>,
     pub(super) policies: BTreeMap<Scope, Arc<Policy>>,
     pub(super) counters: BTreeMap<Scope, Arc<Counter>>,
+    pub(super) experiences: BTreeMap<Kind, Arc<Experience>>,
     pub(super) locks: BTreeMap<LockName, AttemptKey>,
     pub(super) edges: BTreeMap<(TaskKey, TaskKey), DependencyState>,
     pub(super) replays: BTreeMap<ReplayKey, Replay>,
     pub(super) jobs: BTreeMap<TaskId, AttemptKey>,
     pub(super) tokens: BTreeMap<Arc<str>, AccessToken>,
     pub(super) events: Vec<Event>,
+    pub(super) archive: BTreeMap<(Scope, u32), Line>,
     classes: Vec<Arc<Class>>,
 }
 
@@ -157,6 +160,11 @@ impl World {
                 .map(|(scope, policy)| (scope.clone(), Arc::clone(policy)))
                 .collect(),
             counters: self.counters.values().cloned().collect(),
+            experiences: self
+                .experiences
+                .iter()
+                .map(|(kind, experience)| (kind.clone(), Arc::clone(experience)))
+                .collect(),
             locks: self
                 .locks
                 .iter()
@@ -220,6 +228,9 @@ impl World {
         }
         for change in &changes.counters {
             put(&mut self.counters, change.key.clone(), change.now.clone());
+        }
+        for change in &changes.experiences {
+            put(&mut self.experiences, change.key.clone(), change.now.clone());
         }
         for change in &changes.locks {
             put(
@@ -390,6 +401,13 @@ impl Load<'_> {
             self.rows
                 .accounts
                 .extend(self.shared.world.accounts.get(key).cloned());
+        }
+        for kind in &wanted.experiences {
+            self.hold(Held::Experience(kind.clone()))?;
+            let experience = self.shared.world.experiences.get(kind).cloned();
+            self.rows
+                .experiences
+                .extend(experience.map(|experience| (kind.clone(), experience)));
         }
         for lock in &wanted.locks {
             self.hold(Held::Lock(lock.clone()))?;

@@ -10,7 +10,8 @@ use adjutant_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 
 use super::codec::{
-    AGENT, ATTEMPT, COUNTER, read_agent, read_attempt, read_class, read_counter, read_gate, read_policy,
+    AGENT, ATTEMPT, COUNTER, read_agent, read_attempt, read_class, read_counter, read_experience, read_gate,
+    read_policy,
 };
 use super::load;
 use super::read::Classes;
@@ -28,6 +29,11 @@ pub(super) fn census(db: &Connection, classes: &mut Classes) -> Result<Rows> {
             db,
             &format!("SELECT {ATTEMPT} FROM attempt WHERE state < 2 OR occupies = 1"),
             read_attempt,
+        )?,
+        experiences: all(
+            db,
+            "SELECT labels, model, samples FROM experience",
+            read_experience,
         )?,
         locks: all(db, "SELECT name, task, number FROM lock", |row| {
             let key = AttemptKey {

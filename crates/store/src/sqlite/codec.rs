@@ -10,6 +10,7 @@ use adjutant_core::attempt::{
 };
 use adjutant_core::command::AccessToken;
 use adjutant_core::counter::{Counter, Tally};
+use adjutant_core::experience::{Experience, Kind};
 use adjutant_core::ledger::Line;
 use adjutant_core::limit::{Limit, Policy, Prices, Scope};
 use adjutant_core::money::Money;
@@ -36,6 +37,26 @@ pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> String {
 
 fn parse<T: DeserializeOwned>(column: usize, text: &str) -> rusqlite::Result<T> {
     serde_json::from_str(text).map_err(|error| broken(column, &error.to_string()))
+}
+
+/// The columns of what attempts of a kind used, but for the samples.
+pub(super) fn kind(kind: &Kind) -> (String, &str) {
+    (
+        json(&*kind.labels),
+        kind.model.as_ref().map_or("", |model| model.as_str()),
+    )
+}
+
+/// `labels, model, samples`.
+pub(super) fn read_experience(row: &Row<'_>) -> rusqlite::Result<(Kind, Arc<Experience>)> {
+    let labels: Vec<Label> = parse(0, row.get_ref(0)?.as_str()?)?;
+    let model = row.get_ref(1)?.as_str()?;
+    let kind = Kind {
+        labels: labels.into(),
+        model: (!model.is_empty()).then(|| model.into()),
+    };
+    let samples = parse(2, row.get_ref(2)?.as_str()?)?;
+    Ok((kind, Arc::new(Experience { samples })))
 }
 
 /// A list as JSON; nothing when it is empty, as most are.

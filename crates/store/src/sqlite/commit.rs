@@ -9,13 +9,14 @@ use adjutant_core::task::{Gate, Task, TaskKey};
 use rusqlite::{Connection, Result, params};
 
 use super::codec::{
-    dependency, fanout, gate, int, json, keys, limits, list, micros, paused, prices, produces, roles, span,
-    state, stop, tallies,
+    dependency, fanout, gate, int, json, keys, kind, limits, list, micros, paused, prices, produces, roles,
+    span, state, stop, tallies,
 };
+use super::mark::Position;
 use crate::{MAX_FORGOTTEN, MAX_OUTPUT_BYTES, payload};
 
-/// Writes everything but the COMMIT. Gives the number of the last event.
-pub(super) fn write(db: &Connection, changes: &Changes, last_seq: u64) -> Result<u64> {
+/// Writes everything but the COMMIT. Gives how far the store is then.
+pub(super) fn write(db: &Connection, changes: &Changes, before: Position) -> Result<Position> {
     db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     for change in &changes.tasks {
         task(db, change)?;
@@ -31,6 +32,15 @@ pub(super) fn write(db: &Connection, changes: &Changes, last_seq: u64) -> Result
         agent(db, change)?;
     }
     scopes(db, changes)?;
+    for change in &changes.experiences {
+        if let Some(experience) = change.now.as_deref() {
+            let (labels, model) = kind(&change.key);
+            db.prepare_cached(
+                "INSERT OR REPLACE INTO experience (labels, model, samples) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![labels, model, json(&experience.samples)])?;
+        }
+    }
     for change in &changes.locks {
         match change.now.as_deref() {
             Some(holder) => db
@@ -50,7 +60,19 @@ pub(super) fn write(db: &Connection, changes: &Changes, last_seq: u64) -> Result
         }
     }
     access(db, changes)?;
-    events(db, &changes.events, last_seq)
+    if changes.events.is_empty() {
+        return quiet(db, before);
+    }
+    let seq = events(db, &changes.events, before.seq)?;
+    Ok(Position { seq, ..before })
+}
+
+/// Counts a commit without events.
+pub(super) fn quiet(db: &Connection, before: Position) -> Result<Position> {
+    let quiet = before.quiet + 1;
+    db.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES ('quiet', ?1)")?
+        .execute([int(quiet)])?;
+    Ok(Position { quiet, ..before })
 }
 
 fn task(db: &Connection, change: &Change<TaskKey, Task>) -> Result<()> {

@@ -19,6 +19,14 @@ use super::read::Classes;
 
 pub(super) fn load(db: &Connection, classes: &mut Classes, wanted: &Wanted) -> Result<Rows> {
     let mut rows = Rows::default();
+    for wanted in &wanted.experiences {
+        let (labels, model) = codec::kind(wanted);
+        let found = db
+            .prepare_cached("SELECT labels, model, samples FROM experience WHERE labels = ?1 AND model = ?2")?
+            .query_row(params![labels, model], codec::read_experience)
+            .optional()?;
+        rows.experiences.extend(found);
+    }
     for demand in &wanted.demands {
         rows.classes.push(classes.of(db, demand)?);
     }

@@ -4,77 +4,56 @@
 //! prepared statements; readers have connections of their own and see the last commit.
 //!
 //! The process that owns the file holds an advisory lock on `FILE.lock` beside it, so that a second one is told at
-//! once. Every start moves the write-ahead log into the file before anything else happens.
+//! once. Every start looks for damage, and then moves the write-ahead log into the file before anything
+//! else happens; so does a clean end.
+
+pub mod audit;
+pub mod backup;
 
 mod census;
 mod codec;
 mod commit;
+mod damage;
+mod forget;
 mod load;
+mod mark;
+mod onlooker;
+mod open;
 mod read;
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::{Changes, Rows, Wanted};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use adjutant_core::time::Timestamp;
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use rustix::process::{Resource, getrlimit};
 
-use crate::{CommitError, Reader, Space, Store, StoreError};
+pub use self::open::OpenError;
 
-/// Says that a file is ours: "adjt".
-const APPLICATION_ID: i32 = 0x6164_6a74;
-/// The schema, step by step. A file's `user_version` is how many steps it has taken.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
-/// Pages of the write-ahead log after which it is moved into the file.
-const CHECKPOINT_PAGES: i32 = 16_384;
-/// Page cache of the writer, in KiB.
-const WRITER_CACHE_KIB: i32 = 16 * 1024;
+use self::damage::Alarm;
+use self::mark::{Mark, Position};
+use self::open::CHECKPOINT;
+use crate::{CommitError, Forgotten, Reader, Space, Store, StoreError};
+
 /// Below this much free space nothing new is accepted: what is left is for the ends of what runs.
 const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
-
-/// Why a file cannot be used as a store.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it open.
-    #[error("{path} is in use by another process")]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A newer version of this program wrote it.
-    #[error("{path} was written by a newer version (schema {found}, this program knows {known})")]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its schema.
-        found: usize,
-        /// The newest schema that this program knows.
-        known: usize,
-    },
-    /// It is a database of something else, or no database at all.
-    #[error("{path} is not a store of this program: {why}")]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// What it is.
-        why: String,
-    },
-    /// It cannot be opened, read or written.
-    #[error("{path} cannot be used: {why}")]
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// What stands in the way.
-        why: String,
-    },
-}
+/// A file that is so near to the largest that the process may write has no room for another page.
+const LAST_BYTES: u64 = 64 * 1024;
 
 /// The store of one process in one file.
 #[derive(Debug)]
 pub struct Sqlite {
     path: PathBuf,
     writer: Connection,
-    last_seq: u64,
+    position: Position,
     classes: read::Classes,
+    mark: Mark,
+    walk: forget::Walk,
+    alarm: Alarm,
+    /// Whether a commit was left without a known outcome: then the end is not a clean one.
+    unknown: bool,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -86,127 +65,128 @@ impl Sqlite {
     /// See [`OpenError`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref().to_path_buf();
-        let lock = take_lock(&path)?;
-        let unusable = |error: rusqlite::Error| explain(&path, &error);
-        let mut writer = Connection::open(&path).map_err(unusable)?;
-        migrate(&mut writer, &path)?;
-        configure(&writer).map_err(unusable)?;
-        let last_seq: i64 = writer
-            .query_row("SELECT coalesce(max(seq), 0) FROM event", [], |row| row.get(0))
-            .map_err(unusable)?;
+        let opened = open::file(&path)?;
         Ok(Self {
-            last_seq: u64::try_from(last_seq).unwrap_or(0),
-            classes: read::Classes::default(),
             path,
-            writer,
-            _lock: lock,
+            writer: opened.writer,
+            position: opened.position,
+            classes: read::Classes::default(),
+            mark: opened.mark,
+            walk: forget::Walk::default(),
+            alarm: Alarm::default(),
+            unknown: false,
+            _lock: opened.lock,
         })
     }
-}
 
-/// Another process that has the file open holds this lock.
-fn take_lock(path: &Path) -> Result<File, OpenError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let unusable = |error: &std::io::Error| OpenError::Unusable {
-        path: path.to_path_buf(),
-        why: format!("{}: {error}", Path::new(&name).display()),
-    };
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name)
-        .map_err(|error| unusable(&error))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
-            path: path.to_path_buf(),
-        }),
-        Err(TryLockError::Error(error)) => Err(unusable(&error)),
+    /// Has somebody told when a statement finds that the file is damaged: the process is to end then, because
+    /// nothing that it reads can be trusted.
+    pub fn on_damage(&self, listener: impl Fn(&str) + Send + Sync + 'static) {
+        self.alarm.listen(listener);
     }
-}
 
-fn explain(path: &Path, error: &rusqlite::Error) -> OpenError {
-    let path = path.to_path_buf();
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => OpenError::Foreign {
-            path,
-            why: "it is not an SQLite database".into(),
-        },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse { path },
-        _ => OpenError::Unusable {
-            path,
-            why: error.to_string(),
-        },
-    }
-}
-
-fn migrate(writer: &mut Connection, path: &Path) -> Result<(), OpenError> {
-    let unusable = |error: rusqlite::Error| explain(path, &error);
-    let pragma = |connection: &Connection, name: &str| -> Result<i64, OpenError> {
-        connection
-            .pragma_query_value(None, name, |row| row.get(0))
-            .map_err(unusable)
-    };
-    let found = usize::try_from(pragma(writer, "user_version")?).unwrap_or(usize::MAX);
-    let tables: i64 = writer
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(unusable)?;
-    if tables > 0 && pragma(writer, "application_id")? != i64::from(APPLICATION_ID) {
-        return Err(OpenError::Foreign {
-            path: path.to_path_buf(),
-            why: "it is the database of another program".into(),
-        });
-    }
-    let known = MIGRATIONS.len();
-    if found > known {
-        return Err(OpenError::Newer {
-            path: path.to_path_buf(),
-            found,
-            known,
-        });
-    }
-    // A change of the journal's mode is not part of a transaction, and must come before the first one.
-    writer
-        .pragma_update(None, "journal_mode", "WAL")
-        .map_err(unusable)?;
-    for (step, migration) in MIGRATIONS.iter().enumerate().skip(found) {
-        let transaction = writer.transaction().map_err(unusable)?;
-        transaction.execute_batch(migration).map_err(unusable)?;
-        if step == 0 {
-            transaction
-                .execute(
-                    "INSERT INTO meta (name, value) VALUES ('secret', randomblob(32))",
-                    [],
-                )
-                .map_err(unusable)?;
+    /// A transaction failed before its outcome could be in doubt: nothing of it happened.
+    fn rolled_back(&mut self, error: &rusqlite::Error) -> CommitError {
+        // SQLite has rolled back by itself after some errors.
+        if !self.writer.is_autocommit()
+            && let Err(again) = self.writer.execute_batch("ROLLBACK")
+        {
+            return self.unknown(&format!("{error}; then the rollback failed: {again}"));
         }
-        let version = i64::try_from(step + 1).unwrap_or(i64::MAX);
-        transaction
-            .pragma_update(None, "user_version", version)
-            .map_err(unusable)?;
-        transaction
-            .pragma_update(None, "application_id", APPLICATION_ID)
-            .map_err(unusable)?;
-        transaction.commit().map_err(unusable)?;
+        if is_failed_write(error) && self.is_at_limit() {
+            return StoreError::Full(format!(
+                "{error}: a file has the largest size that this process may write"
+            ))
+            .into();
+        }
+        failed(&self.alarm, error).into()
     }
-    Ok(())
+
+    /// The COMMIT. When it has returned `Ok`, the store is as far as `position`.
+    fn end_transaction(&mut self, position: Position) -> Result<(), CommitError> {
+        if let Err(error) = self.writer.execute_batch("COMMIT") {
+            let full_or_busy = matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy)
+            );
+            if full_or_busy || is_failed_write(&error) {
+                return Err(self.rolled_back(&error));
+            }
+            if damage::is_damage(&error) {
+                self.alarm.ring(&error.to_string());
+            }
+            // The frame may have reached the disk or not: only the next start can tell.
+            return Err(self.unknown(&error.to_string()));
+        }
+        self.position = position;
+        self.mark.advance(position);
+        Ok(())
+    }
+
+    fn unknown(&mut self, why: &str) -> CommitError {
+        self.unknown = true;
+        CommitError::Unknown(why.to_owned())
+    }
+
+    /// Whether a file is as large as the process may make one (`ulimit -f`): the system calls that another error than
+    /// a full disk, and to us it is the same.
+    fn is_at_limit(&self) -> bool {
+        let Some(limit) = getrlimit(Resource::Fsize).current else {
+            return false;
+        };
+        [self.path.clone(), companion(&self.path, "-wal")]
+            .iter()
+            .filter_map(|file| file.metadata().ok())
+            .any(|file| file.len().saturating_add(LAST_BYTES) > limit)
+    }
 }
 
-fn configure(writer: &Connection) -> rusqlite::Result<()> {
-    writer.pragma_update(None, "synchronous", "FULL")?;
-    writer.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    writer.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-    writer.pragma_update(None, "temp_store", "MEMORY")?;
-    writer.set_prepared_statement_cache_capacity(128);
-    // What an earlier process left in the log goes into the file before anyone is served.
-    writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+impl Drop for Sqlite {
+    /// A clean end leaves everything in one file, which may be copied.
+    fn drop(&mut self) {
+        if self.unknown || self.alarm.has_rung() {
+            return;
+        }
+        match self.writer.query_row(CHECKPOINT, [], |row| row.get::<_, bool>(0)) {
+            Ok(false) => self.mark.rest(),
+            // The next start does it.
+            Ok(true) => tracing::debug!("a reader keeps the log from being moved into the file"),
+            Err(error) => tracing::warn!(%error, "the log was not moved into the file"),
+        }
+    }
+}
+
+/// A file that belongs to a store.
+fn companion(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// Whether an error says that bytes could not be written, as opposed to synced. COMMIT writes in order, and last what
+/// makes the transaction count: when a write fails, that is not on the disk. It is how SQLite treats a full disk, too.
+fn is_failed_write(error: &rusqlite::Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_WRITE)
+}
+
+/// Whether an error says that bytes were not synced. The system forgets about them: a later sync would succeed
+/// without them, and what is written behind them would hang in the air.
+fn is_failed_sync(error: &rusqlite::Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_FSYNC)
 }
 
 /// An error of a statement that is not a commit: the transaction is rolled back.
-fn failed(error: &rusqlite::Error) -> StoreError {
+fn failed(alarm: &Alarm, error: &rusqlite::Error) -> StoreError {
     let text = error.to_string();
+    if damage::is_damage(error) || is_failed_sync(error) {
+        alarm.ring(&text);
+        // Nobody is answered from it any more: the process ends, and is started again on a sound file.
+        return StoreError::Unavailable(text);
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full(text),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy(text),
@@ -223,50 +203,50 @@ impl Store for Sqlite {
     }
 
     fn census(&mut self) -> Result<Rows, StoreError> {
-        census::census(&self.writer, &mut self.classes).map_err(|error| failed(&error))
+        census::census(&self.writer, &mut self.classes).map_err(|error| failed(&self.alarm, &error))
     }
 
     fn load(&mut self, wanted: &Wanted) -> Result<Rows, StoreError> {
         // One process owns the file: nothing changes between a load and the commit, so that no transaction is needed
         // to keep it still.
-        load::load(&self.writer, &mut self.classes, wanted).map_err(|error| failed(&error))
+        load::load(&self.writer, &mut self.classes, wanted).map_err(|error| failed(&self.alarm, &error))
     }
 
     fn commit(&mut self, changes: &Changes) -> Result<u64, CommitError> {
         if changes.is_empty() {
-            return Ok(self.last_seq);
+            return Ok(self.position.seq);
         }
-        let rolled_back = |connection: &Connection, error: &rusqlite::Error| {
-            // SQLite has rolled back by itself after some errors.
-            if !connection.is_autocommit()
-                && let Err(again) = connection.execute_batch("ROLLBACK")
-            {
-                return CommitError::Unknown(format!("{error}; then the rollback failed: {again}"));
-            }
-            CommitError::RolledBack(failed(error))
+        let position = match commit::write(&self.writer, changes, self.position) {
+            Ok(position) => position,
+            Err(error) => return Err(self.rolled_back(&error)),
         };
-        let seq = match commit::write(&self.writer, changes, self.last_seq) {
-            Ok(seq) => seq,
-            Err(error) => return Err(rolled_back(&self.writer, &error)),
-        };
-        if let Err(error) = self.writer.execute_batch("COMMIT") {
-            return Err(match error.sqlite_error_code() {
-                Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy) => rolled_back(&self.writer, &error),
-                // The frame may have reached the disk or not: only the next start can tell.
-                _ => CommitError::Unknown(error.to_string()),
-            });
+        self.end_transaction(position)?;
+        self.walk.committed(changes);
+        Ok(position.seq)
+    }
+
+    fn forget(&mut self, retention: &Retention, now: Timestamp) -> Result<Forgotten, CommitError> {
+        let mut batch = forget::Batch::new(&self.writer, self.walk, retention, now);
+        let written = batch.write(self.position);
+        let (walk, forgotten) = (batch.walk, batch.forgotten);
+        match written {
+            Err(error) => return Err(self.rolled_back(&error)),
+            // Nothing was to be deleted.
+            Ok(_) if self.writer.is_autocommit() => {}
+            Ok(position) => self.end_transaction(position)?,
         }
-        self.last_seq = seq;
-        Ok(seq)
+        self.walk = walk;
+        Ok(forgotten)
     }
 
     fn abandon(&mut self) {}
 
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags).map_err(|error| failed(&error))?;
+        let connection =
+            Connection::open_with_flags(&self.path, flags).map_err(|error| failed(&self.alarm, &error))?;
         connection.set_prepared_statement_cache_capacity(32);
-        Ok(Box::new(read::SqliteReader::new(connection)))
+        Ok(Box::new(read::SqliteReader::new(connection, self.alarm.clone())))
     }
 
     fn space(&self) -> Space {

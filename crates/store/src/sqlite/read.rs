@@ -13,6 +13,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params, params_from_iter};
 
 use super::codec::{self, TASK, int, read_body, read_json, read_task, read_token};
+use super::damage::Alarm;
 use super::{failed, load};
 use crate::{Details, MAX_BLOCKERS, MAX_OUTPUT_BYTES, Page, Reader, StoreError, StoredTask, TaskFilter};
 
@@ -59,13 +60,15 @@ impl Classes {
 pub(super) struct SqliteReader {
     db: Connection,
     classes: Classes,
+    alarm: Alarm,
 }
 
 impl SqliteReader {
-    pub(super) fn new(db: Connection) -> Self {
+    pub(super) fn new(db: Connection, alarm: Alarm) -> Self {
         Self {
             db,
             classes: Classes::default(),
+            alarm,
         }
     }
 
@@ -80,7 +83,7 @@ impl SqliteReader {
             transaction.finish()?;
             Ok(answer)
         })();
-        answer.map_err(|error| failed(&error))
+        answer.map_err(|error| failed(&self.alarm, &error))
     }
 }
 

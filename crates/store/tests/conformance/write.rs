@@ -6,6 +6,7 @@ use adjutant_core::agent::Agent;
 use adjutant_core::attempt::{Attempt, AttemptKey};
 use adjutant_core::command::AccessToken;
 use adjutant_core::counter::Counter;
+use adjutant_core::experience::{Experience, Kind};
 use adjutant_core::ledger::Account;
 use adjutant_core::limit::{Policy, Scope};
 use adjutant_core::name::{AgentId, LockName, TaskId};
@@ -113,6 +114,11 @@ impl Write {
 
     pub(crate) fn counter(mut self, before: Option<&Counter>, now: &Counter) -> Self {
         self.0.counters.push(change(now.scope.clone(), before, Some(now)));
+        self
+    }
+
+    pub(crate) fn experience(mut self, kind: &Kind, before: Option<&Experience>, now: &Experience) -> Self {
+        self.0.experiences.push(change(kind.clone(), before, Some(now)));
         self
     }
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 use adjutant_wire::AttemptRef;
 use tokio::time::{Instant, sleep};
 
-use super::{RETRY_BASE, RollCall};
+use super::{RETRY_BASE, RollCall, at};
 use crate::Error;
+use crate::error::Undelivered;
 use crate::observer::Cause;
+use crate::reporter::{SEND_TIMEOUT, Sent, send_usage};
 use crate::roster::Key;
 
 /// How long the last words may take, once all processes are gone.
@@ -27,26 +29,37 @@ impl RollCall {
         }
         let outcome = tokio::time::timeout(FAREWELL, self.farewell()).await;
         self.summary.undelivered = self.roster.undelivered() as u64;
-        if self.roster.undelivered() > 0 || !self.roster.interrupted().is_empty() {
+        if self.roster.undelivered() > 0 || !self.roster.interrupted().is_empty() || self.dues.len() > 0 {
             tracing::warn!(
                 agent = %self.config.id,
                 results = self.roster.undelivered(),
                 interrupted = self.roster.interrupted().len(),
+                usage = self.dues.len(),
                 "the server could not be told of all attempts: it will see them as lost"
             );
         }
         match outcome {
             Ok(outcome) => outcome,
             // The server is away. The worker ends all the same, as it was told to.
-            Err(_) => Ok(()),
+            Err(_) if self.roster.undelivered() == 0 => Ok(()),
+            Err(_) => Err(Error::Undelivered {
+                undelivered: Undelivered::default(),
+            }),
         }
     }
 
-    /// Ends what runs and says nothing more to the server.
-    pub(super) async fn abandon(&mut self) {
-        self.roster.stop_all(Cause::Superseded);
+    /// Ends what runs, and says nothing more to the server than what was spent.
+    pub(super) async fn abandon(&mut self, error: &Error) {
+        let cause = match error {
+            Error::Superseded { .. } => Cause::Superseded,
+            _ => Cause::Shutdown,
+        };
+        self.roster.stop_all(cause);
         while let Some(ended) = self.attempts.join_next_with_id().await {
             self.ended(ended);
+        }
+        if matches!(error, Error::Superseded { .. }) {
+            drop(tokio::time::timeout(FAREWELL, self.pay_up()).await);
         }
         self.summary.undelivered = self.roster.undelivered() as u64;
     }
@@ -56,23 +69,52 @@ impl RollCall {
         let interval = self.lease.wait().unwrap_or(HEARTBEAT_INTERVAL);
         let mut next_beat = Instant::now() + interval;
         loop {
+            let deadline = self.lease_deadline();
             tokio::select! {
                 ended = self.attempts.join_next_with_id() => match ended {
                     Some(ended) => self.ended(ended),
                     None => return,
                 },
+                () = at(deadline) => self.lose_lease(),
                 () = tokio::time::sleep_until(next_beat) => {
                     next_beat = Instant::now() + interval;
-                    let beat = self.client.heartbeat(&self.config.id, Some(&self.session));
-                    if let Ok(Err(error)) = tokio::time::timeout(HEARTBEAT_TIMEOUT, beat).await {
-                        tracing::debug!(%error, "no heartbeat while the commands end");
-                    }
+                    self.heartbeat().await;
                 }
             }
         }
     }
 
+    async fn heartbeat(&mut self) {
+        let sent_at = Instant::now();
+        let limit = HEARTBEAT_TIMEOUT.min(self.lease.answer_time());
+        let beat = self.client.heartbeat(&self.config.id, Some(&self.session));
+        match tokio::time::timeout(limit, beat).await {
+            Ok(Ok(answer)) => self.renew(&answer, sent_at),
+            Ok(Err(error)) => tracing::debug!(%error, "no heartbeat while the commands end"),
+            Err(_) => tracing::debug!("no answer to a heartbeat while the commands end"),
+        }
+    }
+
+    /// Tells what is owed, until all of it is told or the server does not let the worker in.
+    async fn pay_up(&mut self) {
+        while let Some(report) = self.dues.next() {
+            match send_usage(&self.client, report, SEND_TIMEOUT).await {
+                Sent::Taken | Sent::Refused => self.dues.settled(),
+                Sent::Denied => return,
+                Sent::Later => sleep(RETRY_BASE).await,
+            }
+        }
+    }
+
     async fn farewell(&mut self) -> Result<(), Error> {
+        // Before the completions where that can be; but they do not depend on it.
+        drop(tokio::time::timeout(FAREWELL / 4, self.pay_up()).await);
+        self.take_leave().await?;
+        self.pay_up().await;
+        Ok(())
+    }
+
+    async fn take_leave(&mut self) -> Result<(), Error> {
         self.deliver().await?;
         if self.config.deregister {
             // One step gives everything back, and nothing new is offered to an agent that is about to be gone.
@@ -126,7 +168,10 @@ impl RollCall {
                     }
                     (Some(code), _) if code < 500 && !error.is_retryable() => {
                         tracing::warn!(agent = %self.config.id, %error, "the last roll-call is refused");
-                        return Ok(());
+                        return match self.roster.undelivered() {
+                            0 => Ok(()),
+                            _ => Err(Error::server("the server refuses the last roll-call", error)),
+                        };
                     }
                     _ => sleep(RETRY_BASE).await,
                 },

@@ -1,10 +1,12 @@
 //! The rules of the roster, without a server.
 
 use adjutant_wire::{BatchItem, Completion, ErrorBody};
+use tokio::time::Instant;
 
 use crate::attempt::Ending;
 use crate::observer::Cause;
 use crate::roster::{Key, Roster, Settled};
+use crate::stop::Order;
 
 fn key(id: &str) -> Key {
     Key {
@@ -88,10 +90,23 @@ fn the_first_cause_of_a_stop_stands() {
     assert!(roster.admit(&key("a")).is_none());
     assert!(roster.stop(&key("a"), Cause::LeaseLost));
     assert!(!roster.stop(&key("a"), Cause::Shutdown));
-    assert_eq!(*stop.borrow(), Some(Cause::LeaseLost));
+    assert_eq!(*stop.borrow(), Some(Order::because(Cause::LeaseLost)));
     assert!(!roster.stop(&key("b"), Cause::Shutdown));
     roster.finish(key("a"), Ending::Stopped(Cause::LeaseLost));
     assert!(roster.is_empty() && roster.admit(&key("a")).is_none());
+}
+
+#[test]
+fn a_lost_lease_leaves_less_time_to_what_ends_already() {
+    let mut roster = Roster::default();
+    let ending = roster.admit(&key("a")).unwrap();
+    let running = roster.admit(&key("b")).unwrap();
+    roster.stop(&key("a"), Cause::Shutdown);
+    let gone_by = Some(Instant::now());
+    roster.lose_all(gone_by);
+    for (orders, cause) in [(ending, Cause::Shutdown), (running, Cause::LeaseLost)] {
+        assert_eq!(*orders.borrow(), Some(Order { cause, gone_by }));
+    }
 }
 
 #[test]
