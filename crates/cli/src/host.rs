@@ -131,6 +131,8 @@ impl Guest {
 pub(crate) struct Host {
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// How many connections there may be at a time.
+    max_connections: usize,
     running: Running,
     /// Gone once its end was told.
     server: Option<JoinHandle<()>>,
@@ -139,6 +141,20 @@ pub(crate) struct Host {
 }
 
 impl Host {
+    /// Tells how many connections there may be, and how there may be more.
+    pub(crate) fn tell_room(&self) {
+        let connections = self.max_connections;
+        if connections < adjutant_server::Config::default().max_connections {
+            tracing::warn!(
+                connections,
+                "open files are limited, and so are connections: raise the hard limit (LimitNOFILE= of a systemd unit, \
+                 ulimit -Hn) where more agents are to connect"
+            );
+        } else {
+            tracing::info!(connections, "so many connections may be open at a time");
+        }
+    }
+
     /// Starts everything.
     pub(crate) async fn start(settings: Settings) -> Outcome<Self> {
         if settings.open && !settings.listen.ip().is_loopback() {
@@ -152,7 +168,7 @@ impl Host {
         let address = listener.local_addr()?;
         let config = settings.server(address, open_files::allowed().saturating_sub(OWN_FILES));
         config.check()?;
-        tell_room(config.max_connections);
+        let max_connections = config.max_connections;
         if settings.is_in_the_clear() {
             tracing::warn!(
                 %address,
@@ -164,6 +180,7 @@ impl Host {
         match Self::serve(&settings, &running, listener, config).await {
             Ok((server, shutdown)) => Ok(Self {
                 address,
+                max_connections,
                 running,
                 server: Some(server),
                 shutdown,
@@ -237,19 +254,6 @@ impl Host {
         let (engine, server) = tokio::join!(engine, server);
         server.map_err(|error| Failure::new(format!("the server broke: {error}")))?;
         engine
-    }
-}
-
-/// Tells how many connections there may be, and how there may be more.
-fn tell_room(connections: usize) {
-    if connections < adjutant_server::Config::default().max_connections {
-        tracing::warn!(
-            connections,
-            "open files are limited, and so are connections: raise the hard limit (LimitNOFILE= of a systemd unit, \
-             ulimit -Hn) where more agents are to connect"
-        );
-    } else {
-        tracing::info!(connections, "so many connections may be open at a time");
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 
-use adjutant_worker::{GRACE, Keeper};
+use adjutant_worker::{KEEPER_GRACE, Keeper};
 
 /// What this program is called with to be a keeper. That is no command: nobody but a worker has a use for it.
 const KEEPER: &str = "--keeper-of-commands";
@@ -16,7 +16,7 @@ pub(crate) fn is_keeper() -> bool {
 
 /// Keeps until the worker is gone, and ends what it left.
 pub(crate) fn keep() {
-    adjutant_worker::keep(std::io::stdin().lock(), GRACE);
+    adjutant_worker::keep(std::io::stdin().lock(), KEEPER_GRACE);
 }
 
 /// Starts a keeper for the workers of this process. They work without one too.

@@ -1,6 +1,6 @@
 //! Readers: a small pool of connections for questions beside the turns.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_core::time::Span;
@@ -16,36 +16,38 @@ const MAX_WAITING: usize = 1_024;
 
 pub(crate) struct Readers {
     idle: Mutex<Vec<Box<dyn Reader>>>,
-    permits: Semaphore,
-    waiting: Semaphore,
+    permits: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
 }
 
 impl Readers {
     pub(crate) fn new(readers: Vec<Box<dyn Reader>>) -> Self {
-        let permits = Semaphore::new(readers.len());
+        let permits = Arc::new(Semaphore::new(readers.len()));
         Self {
             idle: Mutex::new(readers),
             permits,
-            waiting: Semaphore::new(MAX_WAITING),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
         }
     }
 
-    pub(crate) async fn ask<T, F>(self: &std::sync::Arc<Self>, ask: F) -> Result<T, Refusal>
+    pub(crate) async fn ask<T, F>(self: &Arc<Self>, ask: F) -> Result<T, Refusal>
     where
         T: Send + 'static,
         F: FnOnce(&mut dyn Reader) -> Result<T, StoreError> + Send + 'static,
     {
-        let Ok(_place) = self.waiting.try_acquire() else {
+        let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned() else {
             return Err(Refusal::Rejected(
                 Rejection::new(Slug::Overloaded, "too many reads at the same time")
                     .retry_after(Some(Span::from_secs(1))),
             ));
         };
-        let Ok(_permit) = self.permits.acquire().await else {
+        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
             return Err(stopped());
         };
-        let pool = std::sync::Arc::clone(self);
+        let pool = Arc::clone(self);
         let answer = tokio::task::spawn_blocking(move || {
+            // Whoever asked may be gone: what it holds is held until the reader is back.
+            let _held = (place, permit);
             let reader = pool.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut reader = Returned { pool: &pool, reader };
             match reader.reader.as_deref_mut() {

@@ -21,20 +21,23 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::ChildStdin;
+use tokio::process::{Child, ChildStdin};
 use tokio::sync::Mutex;
 
 use crate::group::runs;
 
 /// A keeper that does not read what it is told is given up after this: commands do not wait for it.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long commands of a killed worker have after SIGTERM. They cannot report any more, and their tasks may already be
+/// given to others: a new process of the worker makes the old attempts lost at once.
+pub const KEEPER_GRACE: Duration = Duration::from_secs(2);
 /// How often groups that were asked to end are looked at.
 const POLL: Duration = Duration::from_millis(20);
 
 /// A running keeper. It ends with the process that started it; clones speak to the same one.
 #[derive(Clone, Debug)]
 pub struct Keeper {
-    pipe: Arc<Mutex<Option<ChildStdin>>>,
+    process: Arc<Mutex<Option<(Child, ChildStdin)>>>,
 }
 
 impl Keeper {
@@ -54,8 +57,9 @@ impl Keeper {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
+        let pipe = child.stdin.take();
         Ok(Self {
-            pipe: Arc::new(Mutex::new(child.stdin.take())),
+            process: Arc::new(Mutex::new(pipe.map(|pipe| (child, pipe)))),
         })
     }
 
@@ -70,13 +74,17 @@ impl Keeper {
     }
 
     async fn tell(&self, what: char, group: i32) {
-        let mut pipe = self.pipe.lock().await;
-        let Some(open) = pipe.as_mut() else { return };
+        let mut process = self.process.lock().await;
+        let Some((child, pipe)) = process.as_mut() else {
+            return;
+        };
         let line = format!("{what} {group}\n");
-        let told = tokio::time::timeout(PATIENCE, open.write_all(line.as_bytes())).await;
+        let told = tokio::time::timeout(PATIENCE, pipe.write_all(line.as_bytes())).await;
         if !matches!(told, Ok(Ok(()))) {
             tracing::warn!("the keeper is gone: commands go on if this worker is killed");
-            *pipe = None;
+            // Ended before its pipe closes: it would take that for the end of the worker. One that is gone is ended too.
+            let _ = child.start_kill();
+            *process = None;
         }
     }
 }

@@ -53,7 +53,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, GRACE};
 pub use error::{Error, Undelivered};
-pub use keeper::{Keeper, keep};
+pub use keeper::{KEEPER_GRACE, Keeper, keep};
 pub use observer::{Cause, Notice, Observer, Silent, Summary};
 
 /// Works as the agent that `config` describes, until `shutdown` is cancelled.

@@ -72,6 +72,7 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     // Watched from before the start: a signal that comes while the store is opened is not lost.
     let stop = signals::stop()?;
     let mut host = Host::start(settings).await?;
+    host.tell_room();
     say(format!("listening on {scheme}://{}", host.address))?;
     tokio::select! {
         signal = stop => {

@@ -30,6 +30,20 @@ impl Turn<'_> {
             )
             .into());
         }
+        if report.event == UsageEvent::Usage && attempt.is_none() {
+            if known.is_some() {
+                // It was forgotten: what it used is in the archive, and would be booked twice.
+                return Err(Rejection::new(
+                    Slug::StaleAttempt,
+                    format!("job `{}` ended long ago; its account is closed", report.job),
+                )
+                .into());
+            }
+            if report.attempt.is_some() {
+                // An attempt of a task that was forgotten. Jobs that were dispatched elsewhere have no numbers.
+                return Err(super::no_task(&report.job).into());
+            }
+        }
         let running = attempt.as_ref().is_some_and(|attempt| attempt.is_live());
         match report.event {
             UsageEvent::JobStarted if !running => {

@@ -125,3 +125,20 @@ fn the_end_of_an_unknown_job_and_a_word_by_another_agent_are_refused() {
         Slug::NotHolder
     );
 }
+
+#[test]
+fn what_was_forgotten_is_not_booked_again() {
+    // I9: what was spent is in the archive; a report of totals that comes late would book it once more.
+    let mut fleet = Fleet::new();
+    fleet.join(agent("a"));
+    fleet.report(spent("a", "elsewhere", 100, 0).total()).unwrap();
+    fleet.jump(Span::DAY.times(3));
+    fleet.tick();
+    assert_eq!(fleet.forget().jobs, 1);
+    let late = fleet.report(spent("a", "elsewhere", 150, 0).total());
+    assert_eq!(late.unwrap_err().slug, Slug::StaleAttempt);
+    // An attempt has a number, a job from elsewhere has none: this one is of a task that was forgotten.
+    let late = fleet.report(spent("a", "gone", 20, 0).attempt(1).total());
+    assert_eq!(late.unwrap_err().slug, Slug::TaskNotFound);
+    assert_eq!(fleet.tokens("agent:a"), 0);
+}

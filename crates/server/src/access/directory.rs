@@ -62,6 +62,33 @@ impl Snapshot {
         Self { holders, read_at }
     }
 
+    /// What it is after a token was made or revoked.
+    fn after(&self, command: &Command) -> Self {
+        let mut holders = self.holders.clone();
+        match command {
+            Command::PutToken(token) => {
+                let holder = Holder {
+                    name: Arc::clone(&token.name),
+                    roles: Arc::clone(&token.roles),
+                };
+                holders
+                    .entry(index(&token.digest))
+                    .or_default()
+                    .push((token.digest, holder));
+            }
+            Command::RevokeToken(name) => {
+                for same in holders.values_mut() {
+                    same.retain(|(_, holder)| holder.name != *name);
+                }
+            }
+            _ => {}
+        }
+        Self {
+            holders,
+            read_at: self.read_at,
+        }
+    }
+
     fn find(&self, digest: &[u8; 32]) -> Option<&Holder> {
         self.holders
             .get(&index(digest))?
@@ -167,10 +194,16 @@ impl Directory {
         Ok(tokens.iter().any(|token| &*token.name == name))
     }
 
+    /// Once it is stored it counts here at once, whether the directory can be read again or not.
     async fn write(&self, command: Command) -> Result<(), Refusal> {
-        self.handle.call(Actor::admin(), command, None).await?;
+        self.handle.call(Actor::admin(), command.clone(), None).await?;
         let _turn = self.reading.lock().await;
-        self.reread().await
+        if let Err(refusal) = self.reread().await {
+            tracing::warn!(%refusal, "the access tokens could not be read again");
+            self.snapshot
+                .send_modify(|current| *current = Arc::new(current.after(&command)));
+        }
+        Ok(())
     }
 
     async fn reread(&self) -> Result<(), Refusal> {

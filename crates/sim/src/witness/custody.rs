@@ -43,7 +43,7 @@ impl Witness {
         }
         self.locks_are_held_once(changes)?;
         for start in started {
-            self.start(start.key)?;
+            self.start(start.key, before)?;
         }
         for change in &changes.agents {
             self.agent(
@@ -106,7 +106,7 @@ impl Witness {
     }
 
     /// I2, I7.
-    fn start(&self, key: AttemptKey) -> Check {
+    fn start(&self, key: AttemptKey, before: &Before) -> Check {
         let Some(attempt) = self.attempts.get(&key) else {
             return Err(format!("a start of {key} was told, and there is no such attempt"));
         };
@@ -128,6 +128,12 @@ impl Witness {
                     attempt.agent
                 ));
             };
+            if let Some(old) = before.agents.get(&agent.id)
+                && old.as_ref().is_none_or(|old| old.max_load != agent.max_load)
+            {
+                // It registered in this very transaction: the bound may be lower than what runs.
+                return Ok(());
+            }
             let load = self.occupied.get(&attempt.agent).map_or(0, BTreeSet::len);
             hold!(
                 agent.max_load == 0 || load <= usize::try_from(agent.max_load).unwrap_or(usize::MAX),

@@ -72,15 +72,18 @@ fn tasks(
 }
 
 fn jobs(world: &mut World, retention: &Retention, now: Timestamp, forgotten: &mut Forgotten) {
-    for (id, latest) in world.jobs.clone() {
+    for latest in world.jobs.clone().into_values() {
+        // That there was such a job stays known: a late report must not open its account anew.
         let (attempts, lines) = (world.attempts_of(latest.task), world.lines_of(latest.task));
         let candidate = Candidate {
             task: None,
             attempts: &attempts,
             lines: &lines,
         };
+        if attempts.is_empty() {
+            continue;
+        }
         if forgotten.jobs < MAX_FORGOTTEN_TASKS as u64 && retention.lets_go(&candidate, now, false) {
-            world.jobs.remove(&id);
             world.forget_attempts(&attempts, &lines);
             forgotten.jobs += 1;
         }

@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::open::take_lock;
-use super::{OpenError, companion, onlooker};
+use super::{OpenError, companion, onlooker, target_of};
 
 /// Files that SQLite or this program keep beside a store.
 const COMPANIONS: [&str; 5] = ["-wal", "-shm", "-journal", ".lock", ".mark"];
@@ -100,7 +100,8 @@ pub fn backup(store: impl AsRef<Path>, target: impl AsRef<Path>, replace: bool) 
 /// # Errors
 /// See [`CopyError`]: also when another process has the place open, or something of an earlier store is left there.
 pub fn restore(backup: impl AsRef<Path>, store: impl AsRef<Path>) -> Result<Copied, CopyError> {
-    let (backup, store) = (backup.as_ref(), store.as_ref());
+    let (backup, store) = (backup.as_ref(), target_of(store.as_ref()));
+    let store = store.as_path();
     let source = onlooker::open(backup)?;
     let _lock = take_lock(store)?;
     make_room(store)?;
@@ -240,6 +241,10 @@ impl Part {
             Err(TryLockError::WouldBlock) => return Err(CopyError::Busy { path }),
             Err(TryLockError::Error(error)) => return Err(unwritable(&error)),
         }
+        if !is_at(&file, &path) {
+            // Another one has just put it in its place.
+            return Err(CopyError::Busy { path });
+        }
         file.set_len(0)
             .and_then(|()| file.set_permissions(std::fs::Permissions::from_mode(0o600)))
             .map_err(|error| unwritable(&error))?;
@@ -249,8 +254,18 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // Once it is in its place there is nothing under this name.
-        let _ = std::fs::remove_file(&self.path);
+        // Once it is in its place there is nothing under this name, or what another one has begun.
+        if is_at(&self.file, &self.path) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether an open file is the one with this name.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), path.symlink_metadata()) {
+        (Ok(own), Ok(named)) => (own.dev(), own.ino()) == (named.dev(), named.ino()),
+        _ => false,
     }
 }
 

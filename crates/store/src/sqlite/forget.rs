@@ -249,11 +249,7 @@ impl<'a> Batch<'a> {
             return Ok(());
         }
         self.begin()?;
-        if let Some(attempt) = attempts.first() {
-            self.db
-                .prepare_cached("DELETE FROM job WHERE id = ?1 AND task = ?2")?
-                .execute(params![attempt.task_id.as_str(), key.0])?;
-        }
+        // That there was such a job stays known: a late report must not open its account anew.
         self.delete_attempts(key, &attempts, lines)?;
         self.forgotten.jobs += 1;
         self.walk.let_go = true;

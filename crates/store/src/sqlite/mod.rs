@@ -64,7 +64,7 @@ impl Sqlite {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        let path = path.as_ref().to_path_buf();
+        let path = target_of(path.as_ref());
         let opened = open::file(&path)?;
         Ok(Self {
             path,
@@ -154,6 +154,26 @@ impl Drop for Sqlite {
             Err(error) => tracing::warn!(%error, "the log was not moved into the file"),
         }
     }
+}
+
+/// The file that a path leads to. SQLite follows links and keeps its log beside the file itself; the lock and the mark
+/// must be there as well, so that nobody opens the same file under another name.
+fn target_of(path: &Path) -> PathBuf {
+    /// More links than a system follows.
+    const MAX_LINKS: usize = 40;
+    let mut target = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        match std::fs::read_link(&target) {
+            Ok(next) => {
+                target = target
+                    .parent()
+                    .map_or_else(|| next.clone(), |parent| parent.join(&next));
+            }
+            // It is no link.
+            Err(_) => break,
+        }
+    }
+    target
 }
 
 /// A file that belongs to a store.

@@ -128,7 +128,7 @@ const DAMAGE: &[(&str, &str, &str)] = &[
         "task build is at attempt 1, which does not exist",
     ),
     (
-        "DELETE FROM attempt WHERE task_id = 'elsewhere'",
+        "UPDATE attempt SET number = 2 WHERE task_id = 'elsewhere'",
         "missing row",
         "job elsewhere has no attempt 1",
     ),

@@ -30,6 +30,23 @@ fn commit(store: &mut Sqlite) -> u64 {
 }
 
 #[test]
+fn a_file_that_is_open_is_in_use_by_another_name_too() {
+    let (directory, path) = SqliteFile::place();
+    let link = directory.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).expect("a link is made");
+    // The link leads nowhere yet: opening it makes the file that it names.
+    let mut store = open(&link);
+    commit(&mut store);
+    let error = refused(&path);
+    assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
+    drop(store);
+    let store = open(&path);
+    let error = refused(&link);
+    assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
+    drop(store);
+}
+
+#[test]
 fn a_file_that_is_open_is_in_use() {
     let (_directory, path) = SqliteFile::place();
     let mut store = open(&path);

@@ -280,7 +280,9 @@ fn lines(rows: &Connection) -> BTreeMap<String, Vec<Line>> {
     let mut query = rows
         .prepare(
             "SELECT scope, hour, resets, jobs, tokens_in + tokens_out - refunded, cost, pull_requests, issues, \
-             refunded, tokens_in + tokens_out FROM line",
+             refunded, tokens_in + tokens_out \
+             FROM (SELECT scope, hour, resets, jobs, tokens_in, tokens_out, refunded, cost, pull_requests, issues FROM line \
+             UNION ALL SELECT scope, hour, resets, jobs, tokens_in, tokens_out, refunded, cost, pull_requests, issues FROM archive)",
         )
         .unwrap();
     let mut found = query.query(()).unwrap();

@@ -153,6 +153,16 @@ impl Fleet {
         self.awake.remove(&AgentId::from(agent));
     }
 
+    /// Everything that is over and may go is forgotten.
+    pub(crate) fn forget(&mut self) -> adjutant_store::Forgotten {
+        let retention = adjutant_core::retention::Retention {
+            finished_count: Some(0),
+            ..Default::default()
+        };
+        let now = self.now;
+        self.turns().forget(&retention, now).unwrap()
+    }
+
     // ---- asking --------------------------------------------------------------------------------------------------
 
     fn turns(&mut self) -> &mut Turns<Sqlite> {

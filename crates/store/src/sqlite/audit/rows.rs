@@ -33,7 +33,8 @@ const MISSING_ROWS: &[&str] = &[
      WHERE attempt > 0 \
      AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.task = task.key AND attempt.number = task.attempt)",
     "SELECT 'job ' || id || ' has no attempt ' || number FROM job \
-     WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.task = job.task AND attempt.number = job.number)",
+     WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.task = job.task AND attempt.number = job.number) \
+     AND EXISTS (SELECT 1 FROM attempt WHERE attempt.task = job.task)",
 ];
 
 /// Queries whose every row is a finding: rows that belong to nothing.
