@@ -25,9 +25,7 @@ use adjutant_core::router::{Ask, Candidate, Load, Profile, Route};
 use adjutant_core::set::queues::WINDOW_STRETCH;
 use adjutant_core::set::rows::{Changes, Rows, Wanted};
 use adjutant_core::set::{Settings, WorkingSet};
-use adjutant_core::task::{
-    Body, Class, ClassId, Demand, DispatchOrder, Priority, Queue, Task, TaskKey, TaskResult,
-};
+use adjutant_core::task::{Class, ClassId, Demand, DispatchOrder, Queue, Task, TaskKey};
 use adjutant_core::time::{Span, Timestamp};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -273,26 +271,12 @@ impl House {
         self.tickets += 1;
         let class = usize::try_from(self.tickets).unwrap_or(0) % self.classes;
         NewTask {
-            id: format!("task-{}", self.tickets).into(),
             fresh_id: true,
-            body: Arc::new(Body {
-                title: "count the lines".into(),
-                ..Body::default()
-            }),
             demand: Demand {
                 labels: vec![skill(class)],
-                prefers: Vec::new(),
-                model: None,
+                ..Demand::default()
             },
-            priority: Priority::Medium,
-            project: None,
-            repo: None,
-            produces: None,
-            locks: Arc::default(),
-            estimated_tokens: 0,
-            timeout: None,
-            not_before: None,
-            max_retries: 0,
+            ..NewTask::new(format!("task-{}", self.tickets).as_str(), "count the lines")
         }
     }
 
@@ -378,17 +362,9 @@ fn skill(class: usize) -> Label {
 
 fn success(task: &Task, agent: Option<AgentId>) -> Completion {
     Completion {
-        id: task.id.clone(),
         attempt: Some(task.attempt),
         agent,
-        result: TaskResult {
-            success: true,
-            ..TaskResult::default()
-        },
-        model: None,
-        tokens: None,
-        cost: None,
-        rate_limited_until: None,
+        ..Completion::new(task.id.clone(), true)
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attempt::AttemptKey;
 use crate::name::{AgentId, Label, ModelName};
-use crate::task::TaskKey;
+use crate::task::{Demand, TaskKey};
 use crate::time::{Span, Timestamp};
 
 /// Failed attempts of this many different tasks in a row, each short, quarantine an agent.
@@ -168,6 +168,11 @@ impl Agent {
     /// Whether it can use this model, pauses aside.
     pub fn has_model(&self, model: &ModelName) -> bool {
         self.models.is_empty() || self.models.contains(model)
+    }
+
+    /// Whether it has what a task asks for, pauses aside.
+    pub fn can_do(&self, demand: &Demand) -> bool {
+        self.has_all(&demand.labels) && demand.model.as_ref().is_none_or(|model| self.has_model(model))
     }
 
     /// The model that a task counts for here: the one it names, else the only one that the agent has.

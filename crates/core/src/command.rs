@@ -78,6 +78,30 @@ pub struct NewTask {
     pub max_retries: u32,
 }
 
+impl NewTask {
+    /// A task with nothing to it but an id and a title: the defaults of everything else.
+    pub fn new(id: impl Into<TaskId>, title: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            fresh_id: false,
+            body: Arc::new(Body {
+                title: title.into(),
+                ..Body::default()
+            }),
+            demand: Demand::default(),
+            priority: Priority::Medium,
+            project: None,
+            repo: None,
+            produces: None,
+            locks: Arc::default(),
+            estimated_tokens: 0,
+            timeout: None,
+            not_before: None,
+            max_retries: 0,
+        }
+    }
+}
+
 /// Changes of a task. What is absent stays.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TaskPatch {
@@ -136,6 +160,25 @@ pub struct Completion {
     pub cost: Option<Money>,
     /// Not a failure of the task: the agent's provider limits its rate until then.
     pub rate_limited_until: Option<Timestamp>,
+}
+
+impl Completion {
+    /// The end of the current attempt, with nothing said of it but how it went.
+    pub fn new(id: TaskId, success: bool) -> Self {
+        Self {
+            id,
+            attempt: None,
+            agent: None,
+            result: TaskResult {
+                success,
+                ..TaskResult::default()
+            },
+            model: None,
+            tokens: None,
+            cost: None,
+            rate_limited_until: None,
+        }
+    }
 }
 
 /// An agent that registers.

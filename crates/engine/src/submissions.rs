@@ -19,6 +19,7 @@ const MAX_SUBMITTED: usize = 2_048;
 /// Submitted tasks in one turn, unless one batch has more. What agents say is taken before them, whatever came first,
 /// and so waits for no more than two such turns. A few dozen share an fsync nearly as well as hundreds do.
 const MAX_SUBMITTED_IN_TURN: usize = 64;
+
 /// Submitted tasks that wait for their turn. They give way to what agents say, so that a flood of them stands in
 /// nobody's way; hence there are only so many.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use adjutant_core::command::{
 };
 use adjutant_core::name::{Label, TaskId};
 use adjutant_core::set::Settings;
-use adjutant_core::task::{Body, Demand, Priority, TaskResult};
+use adjutant_core::task::{Demand, Priority};
 use adjutant_core::time::{Span, Timestamp};
 use adjutant_engine::turns::Turns;
 use adjutant_store::memory::Memory;
@@ -38,25 +38,13 @@ fn ask(turns: &mut Turns<Memory>, command: Command) -> Answer {
 
 fn task(id: &str, bits: u8, priority: u8) -> NewTask {
     NewTask {
-        id: id.into(),
-        fresh_id: false,
-        body: Arc::new(Body {
-            title: id.into(),
-            ..Body::default()
-        }),
         demand: Demand {
             labels: labels(bits),
             ..Demand::default()
         },
         priority: Priority::from_rank(priority).expect("a rank"),
-        project: None,
-        repo: None,
-        produces: None,
-        locks: Arc::default(),
-        estimated_tokens: 0,
-        timeout: None,
-        not_before: None,
         max_retries: 1,
+        ..NewTask::new(id, id)
     }
 }
 
@@ -75,17 +63,9 @@ fn agent(bits: u8) -> NewAgent {
 /// Hands in what was done, and says what is to be started next.
 fn next(turns: &mut Turns<Memory>, done: Option<&TaskId>) -> Option<TaskId> {
     let done = done.map(|id| Completion {
-        id: id.clone(),
         attempt: Some(1),
         agent: Some("a".into()),
-        result: TaskResult {
-            success: true,
-            ..TaskResult::default()
-        },
-        model: None,
-        tokens: None,
-        cost: None,
-        rate_limited_until: None,
+        ..Completion::new(id.clone(), true)
     });
     let running: Vec<Running> = Vec::new();
     let sync = Sync {

@@ -7,7 +7,6 @@ use adjutant_core::command::{Command, NewAgent, NewTask};
 use adjutant_core::event::EventKind;
 use adjutant_core::rejection::Slug;
 use adjutant_core::set::Settings;
-use adjutant_core::task::{Body, Demand, Priority};
 use adjutant_core::time::Timestamp;
 use adjutant_engine::clock::Clock;
 use adjutant_engine::{Engine, Refusal, Retention};
@@ -34,25 +33,11 @@ impl Clock for Gate {
     fn advance(&mut self, _: Timestamp) {}
 }
 
-fn submission(id: String) -> Command {
+fn submission(id: &str) -> Command {
     Command::Submit {
         tasks: vec![Ok(NewTask {
-            id: id.as_str().into(),
-            fresh_id: false,
-            body: Arc::new(Body {
-                title: id,
-                ..Body::default()
-            }),
-            demand: Demand::default(),
-            priority: Priority::Medium,
-            project: None,
-            repo: None,
-            produces: None,
-            locks: Arc::default(),
-            estimated_tokens: 0,
-            timeout: None,
-            not_before: None,
             max_retries: 1,
+            ..NewTask::new(id, id)
         })],
         batch: false,
     }
@@ -92,7 +77,7 @@ async fn agents_go_before_submissions_and_a_flood_is_refused_at_once() {
     for number in 0..4_000 {
         let handle = handle.clone();
         submissions.push(tokio::spawn(async move {
-            let command = submission(format!("t{number}"));
+            let command = submission(&format!("t{number}"));
             handle.call(Actor::admin(), command, None).await
         }));
     }

@@ -48,6 +48,14 @@ impl Clock {
         }
     }
 
+    /// Time is at least this: a store speaks of it.
+    pub(crate) fn advance(&mut self, machine: Machine, to: Timestamp) {
+        if to > self.now(machine) {
+            self.anchor = to;
+            self.since = machine.steady;
+        }
+    }
+
     pub(crate) fn now(&mut self, machine: Machine) -> Timestamp {
         let steady = self.anchor + machine.steady.since(self.since);
         let wall = machine.wall();

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use adjutant_sim::bug::Bug;
 use adjutant_sim::run::{Report, Script};
 use adjutant_sim::shrink::{replay, shrink};
-use adjutant_sim::step::Step;
 use clap::Parser;
 
 /// The most runs that shrinking one failure takes.
@@ -83,7 +82,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
             let step = steps
                 .get(*number)
                 .ok_or_else(|| format!("--only: there is no step {number}"))?;
-            println!("{number:>6} {}", describe(step));
+            println!("{number:>6} {step:?}");
         }
         let report = replay(&script(first), &steps, &kept);
         return Ok(tell(&report));
@@ -171,10 +170,6 @@ fn tell(report: &Report) -> bool {
             false
         }
     }
-}
-
-fn describe(step: &Step) -> String {
-    format!("{step:?}")
 }
 
 /// Numbers such as `3-9,17`.

@@ -10,7 +10,6 @@ use adjutant_core::command::{
 };
 use adjutant_core::money::Money;
 use adjutant_core::name::{AgentId, Label, ModelName, TaskId};
-use adjutant_core::task::TaskResult;
 use adjutant_core::time::{Span, Timestamp};
 
 use crate::step::{Dice, Lie};
@@ -225,17 +224,9 @@ impl Mind {
     pub(crate) fn succeed(&mut self) -> Option<Command> {
         let (id, attempt) = self.running.pop_first()?;
         let completion = Completion {
-            id,
             attempt: Some(attempt),
             agent: Some(self.id()),
-            result: TaskResult {
-                success: true,
-                ..TaskResult::default()
-            },
-            model: None,
-            tokens: None,
-            cost: None,
-            rate_limited_until: None,
+            ..Completion::new(id, true)
         };
         Some(Command::Complete {
             completions: vec![Ok(completion)],
@@ -259,13 +250,8 @@ impl Mind {
         let success = dice.chance(72);
         let limited = !success && dice.chance(15);
         Completion {
-            id: id.clone(),
             attempt: Some(*attempt),
             agent: dice.chance(50).then(|| self.id()),
-            result: TaskResult {
-                success,
-                ..TaskResult::default()
-            },
             model: dice.chance(30).then(|| dice.of(&MODELS).into()),
             tokens: dice.chance(60).then(|| Tokens {
                 tokens_in: dice.amount(400),
@@ -276,6 +262,7 @@ impl Mind {
                 .chance(10)
                 .then(|| Money::from_nanos(i64::try_from(dice.below(1_000_000_000)).unwrap_or(0))),
             rate_limited_until: limited.then(|| now + Span::from_secs(90)),
+            ..Completion::new(id.clone(), success)
         }
     }
 

@@ -10,22 +10,11 @@ use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::{Changes, Rows, Wanted};
 use adjutant_core::task::{Status, Task};
 use adjutant_core::time::Timestamp;
-use adjutant_store::memory::Memory;
+use adjutant_store::memory::{Fault, Memory};
 use adjutant_store::{CommitError, Forgotten, Reader, Store, StoreError};
 
 use crate::bug::Bug;
 use crate::witness::{Moment, Witness};
-
-/// What goes wrong with the next commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// It is rolled back: out of space.
-    Full,
-    /// It happened, but its outcome cannot be found out.
-    UnknownAfter,
-    /// It did not happen, and that cannot be found out.
-    UnknownBefore,
-}
 
 /// One commit in so many is lost, where commits are lost.
 const LOST_EVERY: u64 = 40;
@@ -217,21 +206,6 @@ impl Store for Tap {
 
     fn commit(&mut self, changes: &Changes) -> Result<u64, CommitError> {
         self.calls += 1;
-        match self.fault.take() {
-            Some(Fault::Full) => {
-                self.inner.abandon();
-                return Err(StoreError::Full("a planted fault".into()).into());
-            }
-            Some(Fault::UnknownBefore) => {
-                self.inner.abandon();
-                return Err(CommitError::Unknown("a planted fault".into()));
-            }
-            Some(Fault::UnknownAfter) => {
-                self.apply(changes)?;
-                return Err(CommitError::Unknown("a planted fault".into()));
-            }
-            None => {}
-        }
         self.apply(changes)
     }
 
@@ -262,8 +236,15 @@ impl Tap {
         }
         let bent = self.bend_changes(changes);
         let written = bent.as_ref().unwrap_or(changes);
-        let seq = self.inner.commit(written)?;
-        self.witness().committed(&self.moment, written, self.unseen);
-        Ok(seq)
+        let fault = self.fault.take();
+        if let Some(fault) = fault {
+            self.inner.fail_next(fault);
+        }
+        let seq = self.inner.commit(written);
+        // What happened though nobody was told so happened all the same.
+        if seq.is_ok() || fault == Some(Fault::LostAfter) {
+            self.witness().committed(&self.moment, written, self.unseen);
+        }
+        seq
     }
 }

@@ -11,14 +11,14 @@ use adjutant_core::set::Settings;
 use adjutant_core::time::{Span, Timestamp};
 use adjutant_engine::turns::{NotTaken, Taken, Turns};
 use adjutant_store::StoreError;
-use adjutant_store::memory::Memory;
+use adjutant_store::memory::{Fault, Memory};
 
 use crate::bug::Bug;
 use crate::clock::{Clock, Machine};
 use crate::minds::{AGENTS, Mind};
 use crate::network::{Late, Message};
 use crate::step::Dice;
-use crate::tap::{Fault, Tap};
+use crate::tap::Tap;
 use crate::witness::{Moment, Witness};
 
 /// The most messages of one turn.
@@ -122,9 +122,7 @@ impl World {
             moment,
         );
         let turns = Turns::new(tap, self.settings.clone(), now).expect("a store in memory can be read");
-        // What the store knows of time, the clock does not fall behind.
-        let known = turns.newest();
-        let mut clock = Clock::new(self.machine, known.max(now));
+        clock.advance(self.machine, turns.newest());
         let now = clock.now(self.machine);
         self.witness().watched(number, now, true);
         Server {
@@ -401,7 +399,7 @@ impl World {
 
     /// Lets the next commit of a server go wrong.
     pub(crate) fn plant(&mut self, server: usize, dice: &mut Dice) {
-        let faults = [Fault::Full, Fault::UnknownAfter, Fault::UnknownBefore];
+        let faults = [Fault::Full, Fault::LostAfter, Fault::LostBefore];
         self.servers[server].turns.store_mut().fault = Some(dice.of(&faults));
     }
 }

@@ -133,6 +133,17 @@ impl Scene {
         }
     }
 
+    /// Why the next attempt that is stopped is stopped.
+    async fn stopped(&mut self) -> crate::Cause {
+        let stopped = self
+            .notice(|notice| matches!(notice, Notice::Stopped { .. }))
+            .await;
+        match stopped {
+            Notice::Stopped { cause, .. } => cause,
+            other => unreachable!("{other:?} was not asked for"),
+        }
+    }
+
     /// The next notice that fits.
     async fn notice(&mut self, wanted: impl Fn(&Notice) -> bool) -> Notice {
         let next = async {

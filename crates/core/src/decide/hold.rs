@@ -24,13 +24,7 @@ impl Turn<'_> {
         if tokens == 0 {
             return Ok(Hold::default());
         }
-        let cost = self.price(
-            model,
-            Tokens {
-                tokens_out: tokens,
-                ..Tokens::default()
-            },
-        )?;
+        let cost = self.held_cost(model, tokens)?;
         Ok(Hold { tokens, cost })
     }
 
@@ -73,13 +67,7 @@ impl Turn<'_> {
             Some(left) => usual.min(u64::try_from(left).unwrap_or(0)),
             None => usual,
         };
-        let cost = self.price(
-            model,
-            Tokens {
-                tokens_out: tokens,
-                ..Tokens::default()
-            },
-        )?;
+        let cost = self.held_cost(model, tokens)?;
         Ok(Hold {
             tokens,
             cost: left_cost.map_or(cost, |left| cost.min(left.or_zero())),
@@ -97,5 +85,16 @@ impl Turn<'_> {
         experience.learn(tokens);
         self.set.put_experience(kind, experience);
         Ok(())
+    }
+
+    /// The cost of a hold: as if all of it were output.
+    fn held_cost(&mut self, model: Option<&ModelName>, tokens: u64) -> Need<Money> {
+        self.price(
+            model,
+            Tokens {
+                tokens_out: tokens,
+                ..Tokens::default()
+            },
+        )
     }
 }

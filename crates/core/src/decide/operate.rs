@@ -15,9 +15,7 @@ use crate::name::{AgentId, TaskId};
 use crate::rejection::{Rejection, Slug};
 use crate::set::rows::{Ending, MAX_FANOUT, Value};
 use crate::set::{Need, Opened};
-use crate::task::{
-    DEFAULT_MAX_RETRIES, Demand, DependencyState, Fanout, Note, Status, Task, TaskKey, TaskResult,
-};
+use crate::task::{DEFAULT_MAX_RETRIES, Demand, DependencyState, Fanout, Note, Status, Task, TaskKey};
 
 /// The most notes of one task.
 const MAX_NOTES: u32 = 1_000;
@@ -94,17 +92,9 @@ impl Turn<'_> {
         let reply = match status {
             Status::Completed | Status::Failed => {
                 let completion = Completion {
-                    id: task.id.clone(),
                     attempt: patch.attempt,
                     agent: patch.agent.clone(),
-                    result: TaskResult {
-                        success: status == Status::Completed,
-                        ..TaskResult::default()
-                    },
-                    model: None,
-                    tokens: None,
-                    cost: None,
-                    rate_limited_until: None,
+                    ..Completion::new(task.id.clone(), status == Status::Completed)
                 };
                 self.complete_all(actor, &[Ok(completion)], false)
             }

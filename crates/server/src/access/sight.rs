@@ -33,12 +33,8 @@ enum Taker {
 
 impl Taker {
     fn could_run(&self, task: &Task) -> bool {
-        let demand = &task.class.demand;
         match self {
-            Self::Registered(agent) => {
-                agent.has_all(&demand.labels)
-                    && demand.model.as_ref().is_none_or(|model| agent.has_model(model))
-            }
+            Self::Registered(agent) => agent.can_do(&task.class.demand),
             Self::Stranger => true,
         }
     }

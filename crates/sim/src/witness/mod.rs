@@ -214,7 +214,7 @@ impl Witness {
         self.custody(moment, changes, &before, &started)?;
         self.money(moment, changes, &before, &started)?;
         if self.alone {
-            self.order(changes, &started)?;
+            self.order(&started)?;
         }
         Ok(())
     }

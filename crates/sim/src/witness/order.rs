@@ -2,7 +2,6 @@
 
 use adjutant_core::agent::Agent;
 use adjutant_core::limit::Scope;
-use adjutant_core::set::rows::Changes;
 use adjutant_core::task::Task;
 
 use super::{Check, Started, Witness, hold};
@@ -10,7 +9,7 @@ use super::{Check, Started, Witness, hold};
 impl Witness {
     /// Only what is certain counts: an earlier task that asks for no more than the one that was taken, of the same
     /// model, with no lock, repository or project that could be in its way.
-    pub(super) fn order(&self, _: &Changes, started: &[Started]) -> Check {
+    pub(super) fn order(&self, started: &[Started]) -> Check {
         for start in started.iter().filter(|start| !start.claimed) {
             let (Some(attempt), Some(taken)) =
                 (self.attempts.get(&start.key), self.tasks.get(&start.key.task))

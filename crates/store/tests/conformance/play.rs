@@ -11,7 +11,7 @@ use adjutant_core::command::{
 };
 use adjutant_core::decide::{Decision, Verdict, decide};
 use adjutant_core::set::{Settings, WorkingSet};
-use adjutant_core::task::{Body, Demand, Priority, TaskResult};
+use adjutant_core::task::{Body, TaskResult};
 use adjutant_core::time::{Span, Timestamp};
 use adjutant_store::Store;
 
@@ -116,24 +116,7 @@ fn fresh<S: Store>(store: &mut S, now: Timestamp) -> WorkingSet {
 
 /// A task with nothing to it but what `with` adds.
 pub(crate) fn submit(id: &str, with: impl FnOnce(&mut NewTask)) -> Command {
-    let mut task = NewTask {
-        id: id.into(),
-        fresh_id: false,
-        body: Arc::new(Body {
-            title: format!("the task {id}"),
-            ..Body::default()
-        }),
-        demand: Demand::default(),
-        priority: Priority::Medium,
-        project: None,
-        repo: None,
-        produces: None,
-        locks: Arc::default(),
-        estimated_tokens: 0,
-        timeout: None,
-        not_before: None,
-        max_retries: 0,
-    };
+    let mut task = NewTask::new(id, format!("the task {id}"));
     with(&mut task);
     Command::Submit {
         tasks: vec![Ok(task)],

@@ -145,9 +145,7 @@ async fn a_stop_ends_the_whole_group_and_by_force_where_it_must() {
     // It is listed while it still runs: its place and its locks are held until it is not.
     let ending = scene.sync().await;
     assert_eq!(ending.body["running"], running(&["t"]));
-    scene
-        .notice(|notice| matches!(notice, Notice::Stopped { .. }))
-        .await;
+    scene.stopped().await;
     for pid in pids {
         gone(pid).await;
     }

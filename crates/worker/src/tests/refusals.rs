@@ -76,16 +76,7 @@ async fn a_command_that_does_not_end_by_itself_is_gone_before_a_short_lease_ends
     // The lease was renewed when the answered roll-call was sent, which was before this; no answer from here on.
     let renewed = now.elapsed();
     let silent = scene.sync().await;
-    let stopped = scene
-        .notice(|notice| matches!(notice, Notice::Stopped { .. }))
-        .await;
-    assert!(matches!(
-        stopped,
-        Notice::Stopped {
-            cause: crate::Cause::LeaseLost,
-            ..
-        }
-    ));
+    assert_eq!(scene.stopped().await, crate::Cause::LeaseLost);
     drop(silent);
     let text = std::fs::read_to_string(beats).unwrap();
     let last: u128 = text.lines().last().unwrap().parse().unwrap();

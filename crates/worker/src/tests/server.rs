@@ -25,9 +25,7 @@ async fn an_offer_that_is_repeated_is_started_once_and_listed_until_it_is_acknow
     let third = scene.sync().await;
     assert_eq!(third.body["running"], running(&["t"]));
     third.json(200, &scene.answer(&[], &[stop("t", "released")], &[]));
-    scene
-        .notice(|notice| matches!(notice, Notice::Stopped { .. }))
-        .await;
+    scene.stopped().await;
     // An offer that comes late, when the attempt is over, does not start it again either.
     loop {
         let sync = scene.sync().await;
@@ -121,9 +119,7 @@ async fn a_superseded_worker_ends_what_it_runs_and_exits() {
     let mut scene = Scene::script("exec sleep 1000").await;
     scene.start("t").await;
     scene.sync().await.refuse(409, "superseded");
-    scene
-        .notice(|notice| matches!(notice, Notice::Stopped { .. }))
-        .await;
+    scene.stopped().await;
     assert!(scene.stub.try_next().is_none(), "it does not register again");
     let error = scene.end().await.unwrap_err();
     assert!(matches!(error, Error::Superseded { .. }), "{error}");
@@ -136,16 +132,7 @@ async fn a_server_that_is_away_for_too_long_costs_the_lease() {
     scene.start("t").await;
     // No answer from here on.
     let silent = scene.sync().await;
-    let stopped = scene
-        .notice(|notice| matches!(notice, Notice::Stopped { .. }))
-        .await;
-    assert!(matches!(
-        stopped,
-        Notice::Stopped {
-            cause: crate::Cause::LeaseLost,
-            ..
-        }
-    ));
+    assert_eq!(scene.stopped().await, crate::Cause::LeaseLost);
     drop(silent);
     loop {
         let sync = scene.sync().await;

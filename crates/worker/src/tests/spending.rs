@@ -77,9 +77,7 @@ async fn usage_does_not_wait_for_output_that_is_slow_to_be_taken() {
     usage.json(200, &json!({}));
     drop(output);
     wait.json(200, &scene.answer(&[], &[stop("t", "cancelled")], &[]));
-    scene
-        .notice(|notice| matches!(notice, Notice::Stopped { .. }))
-        .await;
+    scene.stopped().await;
     scene.close().await;
 }
 
@@ -130,9 +128,7 @@ async fn a_little_is_told_in_turn_and_a_lot_at_once() {
     assert!(turn.contains(&second_after), "{second_after:?}");
     assert!(third_after < Duration::from_secs(2), "{third_after:?}");
     wait.json(200, &scene.answer(&[], &[stop("t", "cancelled")], &[]));
-    scene
-        .notice(|notice| matches!(notice, Notice::Stopped { .. }))
-        .await;
+    scene.stopped().await;
     scene.close().await;
 }
 
@@ -220,8 +216,6 @@ async fn usage_that_the_server_never_takes_is_given_up() {
         .await
         .refuse(409, "stale_attempt");
     wait.json(200, &scene.answer(&[], &[stop("t", "lost")], &[]));
-    scene
-        .notice(|notice| matches!(notice, Notice::Stopped { .. }))
-        .await;
+    scene.stopped().await;
     scene.close().await;
 }

@@ -9,7 +9,7 @@ use adjutant_core::command::{
 use adjutant_core::limit::{Limit, Window};
 use adjutant_core::money::Money;
 use adjutant_core::name::{Label, LockName, ModelName};
-use adjutant_core::task::{Body, Demand, Priority, Produces, Status, TaskResult};
+use adjutant_core::task::{Body, Priority, Produces, Status};
 use adjutant_core::time::{Span, Timestamp};
 
 fn names<T: for<'a> From<&'a str>, C: FromIterator<T>, const N: usize>(names: [&str; N]) -> C {
@@ -21,24 +21,7 @@ fn names<T: for<'a> From<&'a str>, C: FromIterator<T>, const N: usize>(names: [&
 pub(crate) struct Draft(pub(super) NewTask);
 
 pub(crate) fn task(id: &str) -> Draft {
-    Draft(NewTask {
-        id: id.into(),
-        fresh_id: false,
-        body: Arc::new(Body {
-            title: id.into(),
-            ..Body::default()
-        }),
-        demand: Demand::default(),
-        priority: Priority::Medium,
-        project: None,
-        repo: None,
-        produces: None,
-        locks: Arc::default(),
-        estimated_tokens: 0,
-        timeout: None,
-        not_before: None,
-        max_retries: 0,
-    })
+    Draft(NewTask::new(id, id))
 }
 
 impl From<Draft> for Command {
@@ -241,21 +224,11 @@ impl Roll {
 pub(crate) struct End(pub(super) Completion);
 
 fn end(id: &str, success: bool) -> End {
-    let error_message = if success { String::new() } else { "it broke".into() };
-    End(Completion {
-        id: id.into(),
-        attempt: None,
-        agent: None,
-        result: TaskResult {
-            success,
-            error_message,
-            ..TaskResult::default()
-        },
-        model: None,
-        tokens: None,
-        cost: None,
-        rate_limited_until: None,
-    })
+    let mut completion = Completion::new(id.into(), success);
+    if !success {
+        completion.result.error_message = "it broke".into();
+    }
+    End(completion)
 }
 
 pub(crate) fn done(id: &str) -> End {
