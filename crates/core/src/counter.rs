@@ -28,6 +28,28 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// What a turn added to `before`, added to what others made of it. What belongs to a period that is over by now
+    /// is in the ledger only.
+    fn rebased(&self, before: &Self, current: &Self) -> Self {
+        if self.start < current.start {
+            return *current;
+        }
+        let empty = Self {
+            start: self.start,
+            ..Self::default()
+        };
+        let of_period = |tally: &Self| if tally.start == self.start { *tally } else { empty };
+        let (before, current) = (of_period(before), of_period(current));
+        Self {
+            start: self.start,
+            jobs: (current.jobs + self.jobs).saturating_sub(before.jobs),
+            tokens: current.tokens.saturating_add(self.tokens.saturating_sub(before.tokens)),
+            cost: current.cost + self.cost - before.cost,
+            pull_requests: (current.pull_requests + self.pull_requests).saturating_sub(before.pull_requests),
+            issues: (current.issues + self.issues).saturating_sub(before.issues),
+            told: current.told | self.told,
+        }
+    }
     /// The bit that says that this crossing was told.
     pub const fn told_bit(quantity: Quantity, exceeded: bool) -> u16 {
         let index = match quantity {
@@ -157,6 +179,37 @@ impl Counter {
             tally.pull_requests += booking.pull_requests;
             tally.issues += booking.issues;
         }
+    }
+
+    /// This counter, which a turn made from `before`, where meanwhile others made `current` from it: what the turn
+    /// added, added to that. None when the periods were set back by one of them: then nothing can be added.
+    #[must_use]
+    pub fn rebased(&self, before: &Self, current: &Self) -> Option<Self> {
+        if self.resets != before.resets || current.resets != before.resets {
+            return None;
+        }
+        let count = |now: u32, before: u32, current: u32| {
+            let sum = i64::from(current) + i64::from(now) - i64::from(before);
+            u32::try_from(sum.max(0)).unwrap_or(u32::MAX)
+        };
+        let tokens = (current.held_tokens + self.held_tokens).saturating_sub(before.held_tokens);
+        Some(Self {
+            scope: self.scope.clone(),
+            resets: current.resets,
+            hour: self.hour.rebased(&before.hour, &current.hour),
+            day: self.day.rebased(&before.day, &current.day),
+            total: self.total.rebased(&before.total, &current.total),
+            held_tokens: tokens,
+            held_cost: (current.held_cost + self.held_cost - before.held_cost).or_zero(),
+            held_pull_requests: count(
+                self.held_pull_requests,
+                before.held_pull_requests,
+                current.held_pull_requests,
+            ),
+            held_issues: count(self.held_issues, before.held_issues, current.held_issues),
+            active: count(self.active, before.active, current.active),
+            cooldown_until: self.cooldown_until.max(current.cooldown_until),
+        })
     }
 
     /// Starts all periods anew. Holds and active slots stay: what runs, runs.

@@ -4,19 +4,24 @@
 //! with the ledger lines and the events, in one transaction. A [`Reader`] answers questions beside the turns.
 //!
 //! [`memory`] is the specification, also of what servers that share a database meet: locked rows, rows that are
-//! skipped because another holds them, turns that overlap. [`sqlite`] is the embedded store of one process. Both run
-//! the same conformance suite, in `tests/conformance`.
+//! skipped because another holds them, turns that overlap. [`sqlite`] is the embedded store of one process,
+//! [`postgres`] that of many servers. All run the same conformance suite, in `tests/conformance`.
 //!
 //! # Not here
 //! When a row is loaded, and what is done with it: the core and the engine.
 
+mod encoding;
 pub mod memory;
 mod payload;
+pub mod postgres;
 mod read;
 pub mod sqlite;
 
 pub use read::{Details, Page, Reader, StoredTask, TaskFilter};
 
+use std::collections::BTreeSet;
+
+use adjutant_core::name::AgentId;
 use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::{Changes, Rows, Wanted};
 use adjutant_core::time::Timestamp;
@@ -82,6 +87,15 @@ pub struct Forgotten {
     pub more: bool,
 }
 
+/// What another server has committed.
+#[derive(Debug, Clone)]
+pub struct News {
+    /// The number of the last event of it.
+    pub seq: u64,
+    /// The agents that it is about; none when it may be about any.
+    pub agents: Option<BTreeSet<AgentId>>,
+}
+
 /// Where rows live.
 ///
 /// # Durability
@@ -139,6 +153,15 @@ pub trait Store: Send {
     fn lane(&self) -> u8 {
         0
     }
+
+    /// The time where the store is: that of the last turn, or of the opening. Where servers share a store it is the
+    /// store that says what time it is; each load tells it anew.
+    fn now(&mut self) -> Timestamp {
+        Timestamp::EPOCH
+    }
+
+    /// Has somebody told of what other servers commit, as soon as it is heard of.
+    fn listen(&mut self, _told: Box<dyn Fn(News) + Send>) {}
 
     /// How much room there is.
     fn space(&self) -> Space {

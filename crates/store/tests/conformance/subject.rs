@@ -7,15 +7,17 @@ use std::sync::Arc;
 use adjutant_core::name::TaskId;
 use adjutant_core::set::rows::{Changes, Rows, Wanted};
 use adjutant_core::task::{Class, Demand, Task, TaskKey};
+use adjutant_postgres_fixture::Database;
 use adjutant_store::memory::Memory;
+use adjutant_store::postgres::Postgres;
 use adjutant_store::sqlite::Sqlite;
 use adjutant_store::{Reader, Store, StoredTask};
 use tempfile::TempDir;
 
 /// A store under test.
 pub(crate) trait Subject {
-    /// A new, empty store.
-    fn fresh() -> Self
+    /// A new, empty store; none where this machine lacks what it needs.
+    fn fresh() -> Option<Self>
     where
         Self: Sized;
 
@@ -24,6 +26,11 @@ pub(crate) trait Subject {
 
     /// The server that has the turn crashes; another one starts on the same data.
     fn reopen(&mut self);
+
+    /// Whether servers vouch for agents: then these were heard of at least when they are stored to have been.
+    fn vouches(&self) -> bool {
+        false
+    }
 
     /// Where servers share the store, the next turn is another one's.
     fn pass_on(&mut self) {}
@@ -105,8 +112,8 @@ impl dyn Subject + '_ {
 pub(crate) struct MemoryAlone(Memory);
 
 impl Subject for MemoryAlone {
-    fn fresh() -> Self {
-        Self(Memory::alone())
+    fn fresh() -> Option<Self> {
+        Some(Self(Memory::alone()))
     }
 
     fn store(&mut self) -> &mut dyn Store {
@@ -125,13 +132,13 @@ pub(crate) struct MemoryShared {
 }
 
 impl Subject for MemoryShared {
-    fn fresh() -> Self {
+    fn fresh() -> Option<Self> {
         let first = Memory::shared();
         let (second, third) = (first.another(), first.another());
-        Self {
+        Some(Self {
             servers: [first, second, third],
             turn: 0,
-        }
+        })
     }
 
     fn store(&mut self) -> &mut dyn Store {
@@ -165,10 +172,10 @@ impl SqliteFile {
 }
 
 impl Subject for SqliteFile {
-    fn fresh() -> Self {
+    fn fresh() -> Option<Self> {
         let (directory, path) = Self::place();
         let store = Sqlite::open(path).expect("a new file is opened");
-        Self { store, directory }
+        Some(Self { store, directory })
     }
 
     fn store(&mut self) -> &mut dyn Store {
@@ -185,5 +192,68 @@ impl Subject for SqliteFile {
         }
         self.store = Sqlite::open(path).expect("the file is opened again");
         self.directory = directory;
+    }
+}
+
+/// A PostgreSQL database that one server uses.
+pub(crate) struct PostgresAlone {
+    store: Postgres,
+    database: Database,
+}
+
+impl Subject for PostgresAlone {
+    fn fresh() -> Option<Self> {
+        let database = adjutant_postgres_fixture::shared()?.database();
+        let store = Postgres::open(database.url()).expect("a new database is opened");
+        Some(Self { store, database })
+    }
+
+    fn vouches(&self) -> bool {
+        true
+    }
+
+    fn store(&mut self) -> &mut dyn Store {
+        &mut self.store
+    }
+
+    /// What a process that dies leaves is what was committed.
+    fn reopen(&mut self) {
+        self.store = Postgres::open(self.database.url()).expect("the database is opened again");
+    }
+}
+
+/// A PostgreSQL database, shared by three servers that take turns: what one writes, the next one reads.
+pub(crate) struct PostgresShared {
+    servers: [Postgres; 3],
+    turn: usize,
+    database: Database,
+}
+
+impl Subject for PostgresShared {
+    fn fresh() -> Option<Self> {
+        let database = adjutant_postgres_fixture::shared()?.database();
+        let open = || Postgres::open(database.url()).expect("a new database is opened");
+        let servers = [open(), open(), open()];
+        Some(Self {
+            servers,
+            turn: 0,
+            database,
+        })
+    }
+
+    fn vouches(&self) -> bool {
+        true
+    }
+
+    fn store(&mut self) -> &mut dyn Store {
+        &mut self.servers[self.turn]
+    }
+
+    fn reopen(&mut self) {
+        self.servers[self.turn] = Postgres::open(self.database.url()).expect("the database is opened again");
+    }
+
+    fn pass_on(&mut self) {
+        self.turn = (self.turn + 1) % self.servers.len();
     }
 }

@@ -2,48 +2,37 @@
 
 mod scopes;
 
-pub(super) use scopes::{COUNTER, kind, limits, prices, read_counter, read_experience, read_policy, tallies};
+pub(super) use scopes::{COUNTER, read_counter, read_experience, read_policy, tallies};
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use adjutant_core::access::Role;
 use adjutant_core::agent::Agent;
-use adjutant_core::attempt::{
-    Attempt, AttemptKey, AttemptState, Hold, ModelUsage, Outcome, StopReason, Tokens,
-};
+use adjutant_core::attempt::{Attempt, AttemptKey, Hold, ModelUsage, Tokens};
 use adjutant_core::command::AccessToken;
 use adjutant_core::ledger::Line;
 use adjutant_core::limit::Scope;
 use adjutant_core::money::Money;
-use adjutant_core::name::{AgentId, Label, LockName, ModelName};
+use adjutant_core::name::{AgentId, LockName};
 use adjutant_core::task::{
-    Body, Class, ClassId, Demand, DependencyState, DispatchOrder, Fanout, Gate, Priority, Produces, Status,
-    Task, TaskKey,
+    Body, Class, ClassId, DependencyState, DispatchOrder, Fanout, Gate, Priority, Produces, Status, Task, TaskKey,
 };
 use adjutant_core::time::{Span, Timestamp};
 use rusqlite::Row;
 use rusqlite::types::Type;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+
+pub(super) use crate::encoding::{
+    demand, dependency, gate, int, json, keys, kind, limits, list, paused, prices, produces, roles, state, stop,
+};
+use crate::encoding::{self, Read};
 
 /// A value that cannot be what this program wrote.
 fn broken(column: usize, what: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Null, what.to_owned().into())
 }
 
-pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> String {
-    // Our own types have string keys and finite numbers: there is nothing that could fail.
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-fn parse<T: DeserializeOwned>(column: usize, text: &str) -> rusqlite::Result<T> {
-    serde_json::from_str(text).map_err(|error| broken(column, &error.to_string()))
-}
-
-/// A list as JSON; nothing when it is empty, as most are.
-pub(super) fn list<T: Serialize>(items: &[T]) -> Option<String> {
-    (!items.is_empty()).then(|| json(items))
+fn sound<T>(column: usize, read: Read<T>) -> rusqlite::Result<T> {
+    read.map_err(|why| broken(column, &why))
 }
 
 fn read_list<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<T>> {
@@ -53,13 +42,12 @@ fn read_list<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Res
     }
 }
 
-/// Counts fit: they are bounded far below where they enter.
-pub(super) fn int(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+fn parse<T: DeserializeOwned>(column: usize, text: &str) -> rusqlite::Result<T> {
+    sound(column, encoding::read_json(text))
 }
 
 fn uint(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    u64::try_from(row.get::<_, i64>(column)?).map_err(|_| broken(column, "a negative count"))
+    sound(column, encoding::uint(row.get(column)?))
 }
 
 pub(super) fn micros(time: Option<Timestamp>) -> Option<i64> {
@@ -74,75 +62,18 @@ fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_micros))
 }
 
-pub(super) fn gate(gate: Option<&Gate>) -> String {
-    match gate {
-        None => String::new(),
-        Some(Gate::Lock(name)) => format!("lock:{name}"),
-        Some(Gate::Fleet) => "fleet".into(),
-        Some(Gate::Project(name)) => format!("project:{name}"),
-        Some(Gate::Repo(name)) => format!("repo:{name}"),
-        Some(Gate::Estimate) => "estimate".into(),
-    }
-}
-
 pub(super) fn read_gate(column: usize, text: &str) -> rusqlite::Result<Option<Gate>> {
-    Ok(Some(match text.split_once(':') {
-        None if text.is_empty() => return Ok(None),
-        None if text == "fleet" => Gate::Fleet,
-        None if text == "estimate" => Gate::Estimate,
-        Some(("lock", name)) => Gate::Lock(name.into()),
-        Some(("project", name)) => Gate::Project(name.into()),
-        Some(("repo", name)) => Gate::Repo(name.into()),
-        _ => return Err(broken(column, "an unknown gate")),
-    }))
-}
-
-pub(super) const fn produces(produces: Option<Produces>) -> Option<u8> {
-    match produces {
-        None => None,
-        Some(Produces::PullRequest) => Some(0),
-        Some(Produces::Issue) => Some(1),
-    }
+    sound(column, encoding::read_gate(text))
 }
 
 fn read_produces(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Produces>> {
-    match row.get::<_, Option<u8>>(column)? {
-        None => Ok(None),
-        Some(0) => Ok(Some(Produces::PullRequest)),
-        Some(1) => Ok(Some(Produces::Issue)),
-        Some(_) => Err(broken(column, "an unknown product")),
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredDemand {
-    labels: Vec<Label>,
-    prefers: Vec<Label>,
-    model: Option<ModelName>,
-}
-
-pub(super) fn demand(demand: &Demand) -> String {
-    json(&StoredDemand {
-        labels: demand.labels.clone(),
-        prefers: demand.prefers.clone(),
-        model: demand.model.clone(),
-    })
+    sound(column, encoding::read_produces(row.get(column)?))
 }
 
 pub(super) fn read_class(row: &Row<'_>) -> rusqlite::Result<Arc<Class>> {
-    let text: String = row.get(1)?;
-    let StoredDemand {
-        labels,
-        prefers,
-        model,
-    } = parse(1, &text)?;
     Ok(Arc::new(Class {
         id: ClassId(row.get(0)?),
-        demand: Demand {
-            labels,
-            prefers,
-            model,
-        },
+        demand: sound(1, encoding::read_demand(row.get_ref(1)?.as_str()?))?,
     }))
 }
 
@@ -230,68 +161,11 @@ pub(super) fn read_body(row: &Row<'_>) -> rusqlite::Result<Arc<Body>> {
     }))
 }
 
-const OUTCOMES: [Outcome; 6] = [
-    Outcome::Completed,
-    Outcome::Failed,
-    Outcome::Lost,
-    Outcome::TimedOut,
-    Outcome::Cancelled,
-    Outcome::Released,
-];
-const STOPS: [StopReason; 7] = [
-    StopReason::Cancelled,
-    StopReason::Timeout,
-    StopReason::Limit,
-    StopReason::Released,
-    StopReason::Lost,
-    StopReason::Ended,
-    StopReason::Unknown,
-];
-
-fn code_in<T: PartialEq>(all: &[T], one: &T) -> u8 {
-    all.iter()
-        .position(|other| other == one)
-        .and_then(|index| u8::try_from(index).ok())
-        .unwrap_or(u8::MAX)
-}
-
-/// 0 offered, 1 taken, from 2 on the outcomes.
-pub(super) fn state(state: AttemptState) -> u8 {
-    match state {
-        AttemptState::Offered => 0,
-        AttemptState::Taken => 1,
-        AttemptState::Ended(outcome) => 2 + code_in(&OUTCOMES, &outcome),
-    }
-}
-
-fn read_state(row: &Row<'_>, column: usize) -> rusqlite::Result<AttemptState> {
-    match row.get::<_, u8>(column)? {
-        0 => Ok(AttemptState::Offered),
-        1 => Ok(AttemptState::Taken),
-        code => OUTCOMES
-            .get(usize::from(code) - 2)
-            .map(|outcome| AttemptState::Ended(*outcome))
-            .ok_or_else(|| broken(column, "an unknown outcome")),
-    }
-}
-
-pub(super) fn stop(stop: Option<StopReason>) -> Option<u8> {
-    stop.map(|stop| code_in(&STOPS, &stop))
-}
-
 /// The columns of an attempt, in the order in which [`read_attempt`] takes them.
 pub(super) const ATTEMPT: &str = "task, number, task_id, external, agent, registered, state, occupies, model, \
     project, repo, produces, locks, started_at, ended_at, timeout, hold_tokens, hold_cost, used, stop, lingers_until";
 
 pub(super) fn read_attempt(row: &Row<'_>) -> rusqlite::Result<Arc<Attempt>> {
-    let stop = match row.get::<_, Option<u8>>(19)? {
-        None => None,
-        Some(code) => Some(
-            *STOPS
-                .get(usize::from(code))
-                .ok_or_else(|| broken(19, "an unknown stop reason"))?,
-        ),
-    };
     Ok(Arc::new(Attempt {
         key: AttemptKey {
             task: TaskKey(row.get(0)?),
@@ -301,7 +175,7 @@ pub(super) fn read_attempt(row: &Row<'_>) -> rusqlite::Result<Arc<Attempt>> {
         external: row.get(3)?,
         agent: row.get::<_, String>(4)?.into(),
         registered: row.get(5)?,
-        state: read_state(row, 6)?,
+        state: sound(6, encoding::read_state(row.get(6)?))?,
         occupies: row.get(7)?,
         model: row.get::<_, Option<String>>(8)?.map(Into::into),
         project: row.get::<_, Option<String>>(9)?.map(Into::into),
@@ -317,7 +191,7 @@ pub(super) fn read_attempt(row: &Row<'_>) -> rusqlite::Result<Arc<Attempt>> {
             cost: Money::from_nanos(row.get(17)?),
         },
         usage: read_list(row, 18)?,
-        stop,
+        stop: sound(19, encoding::read_stop(row.get(19)?))?,
         stop_told: false,
         lingers_until: time(row, 20)?,
     }))
@@ -365,21 +239,7 @@ pub(super) fn read_scope(row: &Row<'_>, column: usize) -> rusqlite::Result<Scope
 pub(super) const AGENT: &str = "id, name, capabilities, models, max_load, metadata, registered_at, session, \
     offline, draining, paused_until, paused_models, quarantined_until, quarantines, fast_failures, last_seen";
 
-pub(super) fn paused(models: &BTreeMap<ModelName, Timestamp>) -> String {
-    let micros: Vec<(&ModelName, i64)> = models
-        .iter()
-        .map(|(model, until)| (model, until.as_micros()))
-        .collect();
-    json(&micros)
-}
-
-pub(super) fn keys(keys: &[TaskKey]) -> String {
-    json(&keys.iter().map(|key| key.0).collect::<Vec<_>>())
-}
-
 pub(super) fn read_agent(row: &Row<'_>, attempts: Vec<AttemptKey>) -> rusqlite::Result<Arc<Agent>> {
-    let paused: Vec<(ModelName, i64)> = read_list(row, 11)?;
-    let fast: Vec<i64> = read_list(row, 14)?;
     Ok(Arc::new(Agent {
         id: row.get::<_, String>(0)?.into(),
         name: row.get(1)?,
@@ -392,13 +252,10 @@ pub(super) fn read_agent(row: &Row<'_>, attempts: Vec<AttemptKey>) -> rusqlite::
         offline: row.get(8)?,
         draining: row.get(9)?,
         paused_until: time(row, 10)?,
-        paused_models: paused
-            .into_iter()
-            .map(|(model, until)| (model, Timestamp::from_micros(until)))
-            .collect(),
+        paused_models: sound(11, encoding::read_paused(row.get_ref(11)?.as_str()?))?,
         quarantined_until: time(row, 12)?,
         quarantines: row.get(13)?,
-        fast_failures: fast.into_iter().map(TaskKey).collect(),
+        fast_failures: sound(14, encoding::read_keys(row.get_ref(14)?.as_str()?))?,
         mute: false,
         last_seen: Timestamp::from_micros(row.get(15)?),
         last_n: None,
@@ -406,21 +263,8 @@ pub(super) fn read_agent(row: &Row<'_>, attempts: Vec<AttemptKey>) -> rusqlite::
     }))
 }
 
-pub(super) const fn dependency(state: DependencyState) -> u8 {
-    match state {
-        DependencyState::Waiting => 0,
-        DependencyState::Met => 1,
-        DependencyState::Failed => 2,
-    }
-}
-
 pub(super) fn read_dependency(row: &Row<'_>, column: usize) -> rusqlite::Result<DependencyState> {
-    match row.get::<_, u8>(column)? {
-        0 => Ok(DependencyState::Waiting),
-        1 => Ok(DependencyState::Met),
-        2 => Ok(DependencyState::Failed),
-        _ => Err(broken(column, "an unknown state of a dependency")),
-    }
+    sound(column, encoding::read_dependency(row.get(column)?))
 }
 
 pub(super) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; 32]> {
@@ -430,26 +274,11 @@ pub(super) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; 32]>
         .map_err(|_| broken(column, "a digest of a wrong length"))
 }
 
-pub(super) fn roles(roles: &[Role]) -> String {
-    roles
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
 pub(super) fn read_token(row: &Row<'_>) -> rusqlite::Result<AccessToken> {
-    let roles = row
-        .get_ref(2)?
-        .as_str()?
-        .split_whitespace()
-        .map(str::parse)
-        .collect::<Result<Vec<Role>, String>>()
-        .map_err(|why| broken(2, &why))?;
     Ok(AccessToken {
         name: row.get::<_, String>(0)?.into(),
         digest: digest(row, 1)?,
-        roles: roles.into(),
+        roles: sound(2, encoding::read_roles(row.get_ref(2)?.as_str()?))?.into(),
         created_at: Timestamp::from_micros(row.get(3)?),
     })
 }

@@ -1,0 +1,495 @@
+//! Loading: the rows that a turn asks for, locked.
+//!
+//! What is named is locked in one order by everybody: idempotency keys, tasks, attempts, jobs, locks, agents, scopes;
+//! by key within each. What is not there cannot be locked: whoever makes it is second to none because of a unique
+//! index, and a second one is turned back and decides again. Scopes without limits are not locked: what was used of
+//! them is added at the end of the turn, which is turned back if a limit was set meanwhile.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use adjutant_core::agent::Agent;
+use adjutant_core::attempt::AttemptKey;
+use adjutant_core::experience::Experience;
+use adjutant_core::limit::Scope;
+use adjutant_core::name::AgentId;
+use adjutant_core::set::queues::WINDOW_STRETCH;
+use adjutant_core::set::rows::{Dependents, Due, MAX_DUE, MAX_FANOUT, Onlooker, ReplayKey, Rows, Wanted};
+use adjutant_core::task::{ClassId, DispatchOrder, TaskKey};
+use adjutant_core::time::Timestamp;
+use tokio_postgres::Row;
+
+use super::codec::{
+    class_of, column, order_of, rank, read_accounts, read_agent, read_attempt, read_attempt_key, read_counter,
+    read_order, read_policy, read_replay, read_task, scope,
+};
+use super::presence::Presence;
+use super::session::{Batch, Frame, Session};
+use super::statements::Sql;
+use super::{Classes, Failure, Seen};
+use crate::encoding::{self, int};
+
+/// The tasks that wait in a queue are counted up to here.
+const MAX_COUNTED: i64 = 128;
+
+/// What a load needs beside what is wanted, and what it leaves behind.
+pub(super) struct Loading<'a> {
+    pub(super) session: &'a mut Session,
+    pub(super) classes: &'a mut Classes,
+    pub(super) presence: &'a mut Presence,
+    pub(super) seen: &'a mut HashMap<Scope, Seen>,
+    /// Whether scopes without limits are locked as well.
+    pub(super) careful: bool,
+    pub(super) frame: Frame,
+}
+
+/// The places of the answers in a batch.
+#[derive(Default)]
+struct Places {
+    replays: Option<usize>,
+    tasks: Option<usize>,
+    attempts: Option<usize>,
+    lines: Option<usize>,
+    jobs: Option<usize>,
+    experiences: Option<usize>,
+    locks: Option<usize>,
+    agents: Option<usize>,
+    scopes: Vec<usize>,
+    classes: Option<usize>,
+    windows: Vec<usize>,
+    wanters: Vec<usize>,
+    dependents: Vec<usize>,
+    queues: Option<usize>,
+    roomy: Option<usize>,
+    everyone: Option<usize>,
+    due: Option<usize>,
+}
+
+fn texts<'a, T: AsRef<str> + 'a>(items: impl IntoIterator<Item = T>) -> Vec<String> {
+    items.into_iter().map(|item| item.as_ref().to_owned()).collect()
+}
+
+fn behind(after: Option<DispatchOrder>) -> (i16, i64) {
+    after.map_or((-1, 0), |after| (rank(after.priority), after.key.0))
+}
+
+fn pairs(keys: &BTreeSet<AttemptKey>) -> (Vec<i64>, Vec<i64>) {
+    keys.iter().map(|key| (key.task.0, i64::from(key.number))).unzip()
+}
+
+impl Loading<'_> {
+    pub(super) fn load(mut self, wanted: &Wanted) -> Result<Rows, Failure> {
+        let (batch, places) = self.ask(wanted);
+        let frame = self.frame;
+        let answers = self.session.run(|live| live.send(frame, batch))?;
+        let mut rows = Rows::default();
+        let mut tasks = Vec::new();
+        self.named(&answers, &places, &mut rows, &mut tasks)?;
+        self.lists(wanted, &answers, &places, &mut rows, &mut tasks)?;
+        if let Some(place) = places.due {
+            self.due(wanted, &answers[place..], &mut rows)?;
+        }
+        if let Some([row]) = answers.last().map(Vec::as_slice) {
+            rows.latest = Some(Timestamp::from_micros(column(row, 0)?));
+            rows.newest = Some(TaskKey(column::<Option<i64>>(row, 2)?.unwrap_or(0)));
+        }
+        let dependents: Vec<i64> = rows
+            .dependents
+            .iter()
+            .flat_map(|page| &page.list)
+            .map(|(dependent, _)| dependent.0)
+            .collect();
+        if !dependents.is_empty() {
+            let mut batch = Batch::default();
+            batch.ask(Sql::LockTasks, vec![Box::new(dependents), Box::new(Vec::<String>::new())]);
+            tasks.extend(self.more(batch)?.into_iter().flatten());
+        }
+        self.tasks(&tasks, &mut rows)?;
+        Ok(rows)
+    }
+
+    fn more(&mut self, batch: Batch) -> Result<Vec<Vec<Row>>, Failure> {
+        self.session.go_on(|live| live.send(Frame::Within, batch))
+    }
+
+    fn ask(&self, wanted: &Wanted) -> (Batch, Places) {
+        let mut batch = Batch::default();
+        let mut places = Places::default();
+        if !wanted.idempotency.is_empty() {
+            let (tokens, keys): (Vec<_>, Vec<_>) = wanted
+                .idempotency
+                .iter()
+                .map(|key| (key.token.to_string(), key.key.to_string()))
+                .unzip();
+            places.replays = Some(batch.ask(Sql::LockReplays, vec![Box::new(tokens), Box::new(keys)]));
+        }
+        if !wanted.tasks.is_empty() || !wanted.task_ids.is_empty() {
+            let keys: Vec<i64> = wanted.tasks.iter().map(|key| key.0).collect();
+            let ids = texts(wanted.task_ids.iter().map(|id| id.as_str()));
+            places.tasks = Some(batch.ask(Sql::LockTasks, vec![Box::new(keys), Box::new(ids)]));
+        }
+        if !wanted.attempts.is_empty() {
+            let (tasks, numbers) = pairs(&wanted.attempts);
+            places.attempts = Some(batch.ask(Sql::LockAttempts, vec![Box::new(tasks), Box::new(numbers)]));
+        }
+        if !wanted.accounts.is_empty() {
+            let (tasks, numbers) = pairs(&wanted.accounts);
+            places.lines = Some(batch.ask(Sql::Lines, vec![Box::new(tasks), Box::new(numbers)]));
+        }
+        if !wanted.jobs.is_empty() {
+            let ids = texts(wanted.jobs.iter().map(|id| id.as_str()));
+            places.jobs = Some(batch.ask(Sql::LockJobs, vec![Box::new(ids)]));
+        }
+        if !wanted.experiences.is_empty() {
+            let (labels, models): (Vec<_>, Vec<_>) = wanted
+                .experiences
+                .iter()
+                .map(encoding::kind)
+                .map(|(labels, model)| (labels, model.to_owned()))
+                .unzip();
+            places.experiences = Some(batch.ask(Sql::Experiences, vec![Box::new(labels), Box::new(models)]));
+        }
+        if !wanted.locks.is_empty() {
+            let names = texts(wanted.locks.iter().map(|name| name.as_str()));
+            places.locks = Some(batch.ask(Sql::LockLocks, vec![Box::new(names)]));
+        }
+        if !wanted.agents.is_empty() {
+            let ids = texts(wanted.agents.iter().map(|id| id.as_str()));
+            places.agents = Some(batch.ask(Sql::LockAgents, vec![Box::new(ids)]));
+        }
+        if !wanted.scopes.is_empty() {
+            let names: Vec<String> = wanted.scopes.iter().map(ToString::to_string).collect();
+            places.scopes.push(batch.ask(
+                Sql::LockGuarded,
+                vec![Box::new(names.clone()), Box::new(self.careful)],
+            ));
+            if !self.careful {
+                places.scopes.push(batch.ask(Sql::Unguarded, vec![Box::new(names)]));
+            }
+        }
+        let unknown: Vec<i64> = wanted
+            .classes
+            .iter()
+            .filter(|id| self.classes.find(**id).is_none())
+            .map(|id| id.0)
+            .collect();
+        if !unknown.is_empty() {
+            places.classes = Some(batch.ask(Sql::ClassesById, vec![Box::new(unknown)]));
+        }
+        self.ask_lists(wanted, &mut batch, &mut places);
+        batch.ask(Sql::Now, Vec::new());
+        (batch, places)
+    }
+
+    /// Whatever is there. What is taken here is taken only where nobody else has it, so that nobody is waited for.
+    fn ask_lists(&self, wanted: &Wanted, batch: &mut Batch, places: &mut Places) {
+        let stretch = int(WINDOW_STRETCH as u64);
+        for (queue, after) in &wanted.windows {
+            let (priority, key) = behind(*after);
+            for sql in [Sql::LockWindow, Sql::Window] {
+                places.windows.push(batch.ask(
+                    sql,
+                    vec![
+                        Box::new(queue.class.0),
+                        Box::new(encoding::gate(queue.gate.as_ref())),
+                        Box::new(priority),
+                        Box::new(key),
+                        Box::new(stretch + 1),
+                    ],
+                ));
+            }
+        }
+        for (lock, after) in &wanted.wanters {
+            let (priority, key) = behind(*after);
+            places.wanters.push(batch.ask(
+                Sql::Wanters,
+                vec![
+                    Box::new(lock.as_str().to_owned()),
+                    Box::new(priority),
+                    Box::new(key),
+                    Box::new(stretch + 1),
+                ],
+            ));
+        }
+        for (of, after) in &wanted.dependents {
+            places.dependents.push(batch.ask(
+                Sql::Dependents,
+                vec![Box::new(of.0), Box::new(after.0), Box::new(int(MAX_FANOUT as u64 + 1))],
+            ));
+        }
+        if wanted.queues {
+            places.queues = Some(batch.ask(Sql::Queues, vec![Box::new(MAX_COUNTED)]));
+        }
+        if wanted.roomy {
+            places.roomy = Some(batch.ask(Sql::LockRoomy, Vec::new()));
+            batch.ask(Sql::LockRoomyScopes, Vec::new());
+            batch.ask(Sql::Roomy, Vec::new());
+        }
+        if wanted.everyone {
+            places.everyone = Some(batch.ask(Sql::Everyone, Vec::new()));
+        }
+        if let Some(until) = wanted.due {
+            places.due = Some(batch.ask(Sql::Due, vec![Box::new(int(MAX_DUE as u64 + 1))]));
+            let since = wanted.silent_since.unwrap_or(Timestamp::EPOCH);
+            batch.ask(Sql::Silent, vec![Box::new(since.as_micros())]);
+            batch.ask(Sql::Lingering, vec![Box::new(until.as_micros())]);
+        }
+    }
+
+    fn named(
+        &mut self,
+        answers: &[Vec<Row>],
+        places: &Places,
+        rows: &mut Rows,
+        tasks: &mut Vec<Row>,
+    ) -> Result<(), Failure> {
+        let of = |place: Option<usize>| place.map_or(&[][..], |place| answers[place].as_slice());
+        for row in of(places.replays) {
+            let key = ReplayKey {
+                token: row.try_get::<_, &str>(0)?.into(),
+                key: row.try_get::<_, &str>(1)?.into(),
+            };
+            rows.idempotency.push((key, read_replay(row, 2)?));
+        }
+        tasks.extend(of(places.tasks).iter().cloned());
+        for row in of(places.attempts) {
+            rows.attempts.push(read_attempt(row)?);
+        }
+        rows.accounts = read_accounts(of(places.lines))?;
+        for row in of(places.jobs) {
+            rows.jobs
+                .push((row.try_get::<_, &str>(0)?.into(), read_attempt_key(row, 1)?));
+        }
+        for row in of(places.experiences) {
+            let broken = |why| Failure::Broken(format!("experience: {why}"));
+            let kind = encoding::read_kind(row.try_get(0)?, row.try_get(1)?).map_err(broken)?;
+            let samples = encoding::read_json(row.try_get(2)?).map_err(broken)?;
+            rows.experiences.push((kind, Arc::new(Experience { samples })));
+        }
+        for row in of(places.locks) {
+            rows.locks
+                .push((row.try_get::<_, &str>(0)?.into(), read_attempt_key(row, 1)?));
+        }
+        for row in of(places.agents) {
+            rows.agents.push(Arc::new(self.agent(row)?));
+        }
+        for place in &places.scopes {
+            for row in &answers[*place] {
+                self.scope(row, rows)?;
+            }
+        }
+        for row in of(places.classes) {
+            self.classes.add(row)?;
+        }
+        Ok(())
+    }
+
+    fn agent(&mut self, row: &Row) -> Result<Agent, Failure> {
+        let (agent, home, vouched_at) = read_agent(row)?;
+        Ok(self.presence.meet(agent, home, vouched_at))
+    }
+
+    /// `name, version, policy, counter`.
+    fn scope(&mut self, row: &Row, rows: &mut Rows) -> Result<(), Failure> {
+        let (scope, seen) = read_scope(row)?;
+        if let Some(policy) = &seen.policy {
+            rows.policies.push((scope.clone(), Arc::clone(policy)));
+        }
+        rows.counters.extend(seen.counter.clone());
+        self.seen.insert(scope, seen);
+        Ok(())
+    }
+
+    fn lists(
+        &mut self,
+        wanted: &Wanted,
+        answers: &[Vec<Row>],
+        places: &Places,
+        rows: &mut Rows,
+        tasks: &mut Vec<Row>,
+    ) -> Result<(), Failure> {
+        for ((queue, _), places) in wanted.windows.iter().zip(places.windows.chunks(2)) {
+            let (locked, all) = (&answers[places[0]], &answers[places[1]]);
+            let mut orders = Vec::with_capacity(locked.len());
+            for row in locked {
+                orders.push(order_of(row)?);
+            }
+            let complete = orders.len() <= WINDOW_STRETCH;
+            orders.truncate(WINDOW_STRETCH);
+            tasks.extend(locked.iter().take(WINDOW_STRETCH).cloned());
+            let given: BTreeSet<i64> = orders.iter().map(|order| order.key.0).collect();
+            for row in all.iter().take(orders.len().max(1)) {
+                rows.skipped |= !given.contains(&column(row, 0)?);
+            }
+            rows.windows.push((queue.clone(), orders, complete));
+        }
+        for ((lock, _), place) in wanted.wanters.iter().zip(&places.wanters) {
+            let mut orders = Vec::new();
+            for row in &answers[*place] {
+                orders.push(read_order(row, 0)?);
+            }
+            let complete = orders.len() <= WINDOW_STRETCH;
+            orders.truncate(WINDOW_STRETCH);
+            rows.wanters.push((lock.clone(), orders, complete));
+        }
+        for ((of, after), place) in wanted.dependents.iter().zip(&places.dependents) {
+            let mut list = Vec::new();
+            for row in &answers[*place] {
+                let state = u8::try_from(column::<i16>(row, 1)?).unwrap_or(u8::MAX);
+                let state = encoding::read_dependency(state).map_err(Failure::Broken)?;
+                list.push((TaskKey(column(row, 0)?), state));
+            }
+            let more = list.len() > MAX_FANOUT;
+            list.truncate(MAX_FANOUT);
+            rows.dependents.push(Dependents {
+                of: *of,
+                after: *after,
+                list,
+                more,
+            });
+        }
+        for row in places.queues.map_or(&[][..], |place| &answers[place]) {
+            let gate = encoding::read_gate(row.try_get(1)?).map_err(Failure::Broken)?;
+            let queue = adjutant_core::task::Queue {
+                class: ClassId(column(row, 0)?),
+                gate,
+            };
+            rows.queues.push((queue, column::<i64>(row, 2)?.unsigned_abs()));
+        }
+        if let Some(place) = places.roomy {
+            self.roomy(&answers[place], &answers[place + 1], &answers[place + 2], rows)?;
+        }
+        for row in places.everyone.map_or(&[][..], |place| &answers[place]) {
+            let agent = self.agent(row)?;
+            let scope = Scope::Agent(agent.id.clone());
+            rows.onlookers.push(Onlooker {
+                agent: Arc::new(agent),
+                policy: row.try_get::<_, Option<&str>>(6)?.map(read_policy).transpose()?,
+                counter: row
+                    .try_get::<_, Option<Vec<i64>>>(7)?
+                    .map(|numbers| read_counter(&scope, &numbers))
+                    .transpose()?,
+            });
+        }
+        self.classes(wanted, rows)
+    }
+
+    /// Classes that are asked for by what they are: the store has made those that were new.
+    fn classes(&self, wanted: &Wanted, rows: &mut Rows) -> Result<(), Failure> {
+        for demand in &wanted.demands {
+            let class = self.classes.of(demand);
+            rows.classes.push(Arc::clone(class.ok_or_else(|| {
+                Failure::Broken("a class that was made is not there".into())
+            })?));
+        }
+        for id in &wanted.classes {
+            rows.classes.extend(self.classes.find(*id).cloned());
+        }
+        Ok(())
+    }
+
+    /// Agents with room, each with its scope. One that another server has, or whose scope it has, is left out.
+    fn roomy(&mut self, locked: &[Row], scopes: &[Row], all: &[Row], rows: &mut Rows) -> Result<(), Failure> {
+        let mut held: HashMap<Scope, &Row> = HashMap::new();
+        for row in scopes {
+            held.insert(scope(row.try_get(0)?)?, row);
+        }
+        let mut with_scope: BTreeSet<AgentId> = BTreeSet::new();
+        for row in all {
+            if row.try_get::<_, Option<&str>>(1)?.is_some() {
+                with_scope.insert(row.try_get::<_, &str>(0)?.into());
+            }
+        }
+        let mut given = 0;
+        for row in locked {
+            let agent = self.agent(row)?;
+            let scope = Scope::Agent(agent.id.clone());
+            match held.get(&scope) {
+                Some(row) => self.scope(row, rows)?,
+                None if with_scope.contains(&agent.id) => continue,
+                None => {}
+            }
+            given += 1;
+            rows.agents.push(Arc::new(agent));
+            // What is set and used for it may also be nothing: that absence is known as well.
+            rows.known_scopes.push(scope);
+        }
+        rows.skipped |= given < all.len();
+        Ok(())
+    }
+
+    fn due(&self, wanted: &Wanted, answers: &[Vec<Row>], rows: &mut Rows) -> Result<(), Failure> {
+        let until = wanted.due.unwrap_or(Timestamp::EPOCH);
+        let mut due = Due::default();
+        for row in &answers[0] {
+            let at = Timestamp::from_micros(column(row, 1)?);
+            if at > until || due.tasks.len() == MAX_DUE {
+                due.next = Some(at);
+                break;
+            }
+            due.tasks.push(TaskKey(column(row, 0)?));
+        }
+        let since = wanted.silent_since.unwrap_or(Timestamp::EPOCH);
+        for row in &answers[1] {
+            let id = AgentId::from(row.try_get::<_, &str>(0)?);
+            let stored = Timestamp::from_micros(column(row, 1)?);
+            let vouched_at: Option<i64> = column(row, 3)?;
+            let seen = self
+                .presence
+                .last_seen(&id, stored, column(row, 2)?, vouched_at.map(Timestamp::from_micros));
+            if seen <= since {
+                due.silent.push(id);
+            }
+        }
+        for row in &answers[2] {
+            due.lingering.push(read_attempt_key(row, 0)?);
+        }
+        rows.due = Some(due);
+        Ok(())
+    }
+
+    /// Tasks, each once, with the classes that their numbers stand for.
+    fn tasks(&mut self, found: &[Row], rows: &mut Rows) -> Result<(), Failure> {
+        let mut unknown = BTreeSet::new();
+        for row in found {
+            let class = class_of(row)?;
+            if self.classes.find(class).is_none() {
+                unknown.insert(class.0);
+            }
+        }
+        if !unknown.is_empty() {
+            let mut batch = Batch::default();
+            batch.ask(Sql::ClassesById, vec![Box::new(unknown.into_iter().collect::<Vec<i64>>())]);
+            for row in self.more(batch)?.iter().flatten() {
+                self.classes.add(row)?;
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for row in found {
+            if !seen.insert(column::<i64>(row, 0)?) {
+                continue;
+            }
+            let class = class_of(row)?;
+            let class = self
+                .classes
+                .find(class)
+                .ok_or_else(|| Failure::Broken(format!("task.class: there is no class {}", class.0)))?;
+            rows.tasks.push(read_task(row, class)?);
+        }
+        Ok(())
+    }
+}
+
+/// `name, version, policy, counter`.
+pub(super) fn read_scope(row: &Row) -> Result<(Scope, Seen), Failure> {
+    let scope = scope(row.try_get(0)?)?;
+    let seen = Seen {
+        version: column(row, 1)?,
+        policy: row.try_get::<_, Option<&str>>(2)?.map(read_policy).transpose()?,
+        counter: row
+            .try_get::<_, Option<Vec<i64>>>(3)?
+            .map(|numbers| read_counter(&scope, &numbers))
+            .transpose()?,
+    };
+    Ok((scope, seen))
+}

@@ -1,0 +1,480 @@
+//! The store of many servers: one PostgreSQL database, and every server that uses it is as good as any other.
+//!
+//! There is no leader and nothing to configure: what a turn relies on it locks, and the database is what makes turns of
+//! different servers follow one another. [`load`] says what is locked in which order, [`commit`] what is written in
+//! which order, [`presence`] why signs of life are not written, [`herald`] how servers hear of each other's commits.
+//!
+//! - A turn is a transaction (READ COMMITTED) with a handful of round trips, whatever its size.
+//! - `now` is the database's, read after the last lock, and never before what was committed last.
+//! - A turn that another one was in the way of is [busy](StoreError::Busy): it is taken again.
+//! - When the answer to a COMMIT is lost, the number of the turn in this server's row tells what came of it.
+
+mod codec;
+mod commit;
+mod forget;
+mod herald;
+mod load;
+mod open;
+mod presence;
+mod read;
+mod session;
+mod statements;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use adjutant_core::counter::Counter;
+use adjutant_core::limit::{Policy, Scope};
+use adjutant_core::retention::Retention;
+use adjutant_core::set::rows::{Changes, Rows, Wanted};
+use adjutant_core::time::{Span, Timestamp};
+use tokio_postgres::Config;
+use tokio_postgres::error::SqlState;
+
+pub use open::OpenError;
+
+use self::codec::Classes;
+use self::commit::{Author, Named};
+use self::load::Loading;
+use self::presence::Presence;
+use self::session::{Frame, Session};
+use crate::{CommitError, Forgotten, News, Reader, Store, StoreError};
+
+/// How often a server says that it is there.
+const VOUCH_INTERVAL: Span = Span::from_secs(5);
+/// How long the outcome of a commit is asked for before the process gives up.
+const OUTCOME_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What went wrong.
+#[derive(Debug)]
+enum Failure {
+    /// The database says no, or the connection broke.
+    Database(tokio_postgres::Error),
+    /// There is no connection.
+    Away(String),
+    /// What is stored is not what this program writes.
+    Broken(String),
+    /// What the turn relied on without a lock was changed by another server.
+    Changed(String),
+    /// Another server has taken the place of this one.
+    Replaced,
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Database(error) => match error.as_db_error() {
+                Some(told) => {
+                    write!(f, "{} ({})", told.message(), told.code().code())?;
+                    told.detail().map_or(Ok(()), |detail| write!(f, ": {detail}"))
+                }
+                None => {
+                    write!(f, "{error}")?;
+                    let cause = std::error::Error::source(error);
+                    cause.map_or(Ok(()), |cause| write!(f, ": {cause}"))
+                }
+            },
+            Self::Away(why) | Self::Broken(why) => f.write_str(why),
+            Self::Changed(what) => write!(f, "{what} was changed meanwhile"),
+            Self::Replaced => f.write_str(
+                "this server was not heard of for so long that another one has taken its place: start it again",
+            ),
+        }
+    }
+}
+
+impl Failure {
+    /// Whether the transaction may or may not have been committed, when this is the answer to COMMIT.
+    fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Database(error) => match error.as_db_error() {
+                // The server ends the session: it may have written before.
+                Some(told) => told.code().code().starts_with("57P") || told.code().code().starts_with("XX"),
+                None => true,
+            },
+            Self::Away(_) => true,
+            Self::Broken(_) | Self::Changed(_) | Self::Replaced => false,
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        let text = failure.to_string();
+        let error = match &failure {
+            Failure::Changed(_) => return Self::Busy(text),
+            Failure::Broken(_) => return Self::Broken(text),
+            Failure::Away(_) | Failure::Replaced => return Self::Unavailable(text),
+            Failure::Database(error) => error,
+        };
+        let Some(code) = error.code() else {
+            // Either the connection broke, or a value was not of the type that its column says.
+            return if error.is_closed() || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>())
+            {
+                Self::Unavailable(text)
+            } else {
+                Self::Broken(text)
+            };
+        };
+        match *code {
+            SqlState::T_R_SERIALIZATION_FAILURE
+            | SqlState::T_R_DEADLOCK_DETECTED
+            | SqlState::LOCK_NOT_AVAILABLE
+            // Another server made first what this turn makes.
+            | SqlState::UNIQUE_VIOLATION => Self::Busy(text),
+            SqlState::DISK_FULL => Self::Full(text),
+            SqlState::QUERY_CANCELED
+            | SqlState::TOO_MANY_CONNECTIONS
+            | SqlState::CONFIGURATION_LIMIT_EXCEEDED
+            | SqlState::READ_ONLY_SQL_TRANSACTION
+            | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => Self::Unavailable(text),
+            ref other => match &other.code()[..2] {
+                // The connection; who may connect; resources; the operator; the system.
+                "08" | "28" | "53" | "57" | "58" => Self::Unavailable(text),
+                _ => Self::Broken(text),
+            },
+        }
+    }
+}
+
+/// A scope as a turn has seen it.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    version: i64,
+    policy: Option<Arc<Policy>>,
+    counter: Option<Arc<Counter>>,
+}
+
+/// One server's connection to the database.
+pub struct Postgres {
+    turns: Session,
+    /// For what is done beside the turns, or must stay when a turn does not.
+    aside: Session,
+    classes: Classes,
+    presence: Presence,
+    server: i64,
+    lane: u8,
+    turn: i64,
+    /// Whether a transaction was begun.
+    begun: bool,
+    /// Whether the next turn locks also what it usually only reads: the one before was turned back for that.
+    careful: bool,
+    seen: HashMap<Scope, Seen>,
+    named: Named,
+    now: Timestamp,
+    vouched_at: Timestamp,
+    last_seq: u64,
+    walk: forget::Walk,
+    herald: herald::Herald,
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Postgres")
+            .field("server", &self.server)
+            .field("lane", &self.lane)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Postgres {
+    /// Opens a database, and makes in it what is missing. The URL is as in
+    /// <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS>.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(url: &str) -> Result<Self, OpenError> {
+        let config = open::configuration(url)?;
+        let mut aside = Session::plain(&config).map_err(|failure| open::unreachable(&config, &failure))?;
+        let opened = open::enter(&mut aside, &config)?;
+        let mut turns = Session::of_turns(&config).map_err(|failure| open::unreachable(&config, &failure))?;
+        turns
+            .run(|_| std::future::ready(Ok(())))
+            .map_err(|failure| open::unreachable(&config, &failure))?;
+        let herald = herald::Herald::start(&config, opened.server);
+        Ok(Self {
+            turns,
+            aside,
+            classes: Classes::default(),
+            presence: Presence::new(opened.server),
+            server: opened.server,
+            lane: opened.lane,
+            turn: 0,
+            begun: false,
+            careful: false,
+            seen: HashMap::new(),
+            named: Named::default(),
+            now: opened.now,
+            vouched_at: opened.now,
+            last_seq: opened.last_seq,
+            walk: forget::Walk::default(),
+            herald,
+        })
+    }
+
+    const fn config(&self) -> &Config {
+        self.turns.config()
+    }
+
+    /// Classes that are new are made at once, and stay: numbers of what was rolled back must not be remembered.
+    fn make_classes(&mut self, wanted: &Wanted) -> Result<(), Failure> {
+        let new: Vec<String> = wanted
+            .demands
+            .iter()
+            .filter(|demand| self.classes.of(demand).is_none())
+            .map(crate::encoding::demand)
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let rows = self.aside.run(|live| async {
+            let make = "INSERT INTO class (demand) SELECT demand FROM unnest($1::text[]) AS new (demand) \
+                        WHERE NOT EXISTS (SELECT FROM class WHERE class.demand = new.demand) \
+                        ORDER BY demand ON CONFLICT DO NOTHING";
+            live.client.execute(make, &[&new]).await?;
+            let find = "SELECT id, demand FROM class WHERE demand = ANY($1::text[])";
+            Ok(live.client.query(find, &[&new]).await?)
+        })?;
+        for row in &rows {
+            self.classes.add(row)?;
+        }
+        Ok(())
+    }
+
+    fn load_rows(&mut self, wanted: &Wanted) -> Result<Rows, Failure> {
+        self.make_classes(wanted)?;
+        let frame = if self.begun { Frame::Within } else { Frame::Begin };
+        if !self.begun {
+            self.end_turn();
+            self.begun = true;
+        } else if self.turns.is_lost() {
+            return Err(Failure::Away("the connection was lost in the middle of a turn".into()));
+        }
+        let rows = Loading {
+            session: &mut self.turns,
+            classes: &mut self.classes,
+            presence: &mut self.presence,
+            seen: &mut self.seen,
+            careful: self.careful,
+            frame,
+        }
+        .load(wanted)?;
+        self.named
+            .replays
+            .extend(rows.idempotency.iter().map(|(key, _)| key.clone()));
+        self.named.jobs.extend(rows.jobs.iter().map(|(id, _)| id.clone()));
+        self.now = rows.latest.unwrap_or(self.now).max(self.now);
+        Ok(rows)
+    }
+
+    /// Nothing of the turn is remembered.
+    fn end_turn(&mut self) {
+        self.begun = false;
+        self.seen.clear();
+        self.named.replays.clear();
+        self.named.jobs.clear();
+        self.presence.end_turn();
+    }
+
+    /// Ends the transaction, with nothing done.
+    fn roll_back(&mut self) {
+        if !self.begun {
+            return;
+        }
+        let rolled_back = self
+            .turns
+            .go_on(|live| async { Ok(live.client.batch_execute("ROLLBACK").await?) });
+        if rolled_back.is_err() {
+            // The database rolls back what a lost connection was doing.
+            self.turns.hang_up();
+        }
+        self.end_turn();
+    }
+
+    /// Says that this server is there, now and then.
+    fn vouch(&mut self) {
+        if self.now < self.vouched_at + VOUCH_INTERVAL {
+            return;
+        }
+        let (server, now) = (self.server, self.now.as_micros());
+        let vouched = self.aside.run(|live| async move {
+            let vouch = "UPDATE server SET vouched_at = greatest(vouched_at, $2) WHERE id = $1";
+            Ok(live.client.execute(vouch, &[&server, &now]).await?)
+        });
+        match vouched {
+            Ok(_) => self.vouched_at = self.now,
+            Err(failure) => tracing::warn!(%failure, "the database was not told that this server is there"),
+        }
+    }
+
+    /// Whether turn `turn` was committed, as far as the database can be asked.
+    fn find_outcome(&mut self, turn: i64, failure: &Failure) -> Result<u64, CommitError> {
+        tracing::warn!(%failure, "the answer to a commit was lost: the database is asked what came of it");
+        self.turns.hang_up();
+        let began = Instant::now();
+        let server = self.server;
+        loop {
+            let asked = self.turns.run(|live| async move {
+                // The row stays locked by the old connection until what it did is over.
+                let find = "SELECT turn, (SELECT seq FROM event_head) FROM server WHERE id = $1 FOR UPDATE";
+                let row = live.client.query_opt(find, &[&server]).await?;
+                row.map(|row| Ok((codec::column::<i64>(&row, 0)?, codec::column::<i64>(&row, 1)?)))
+                    .transpose()
+            });
+            match asked {
+                Ok(Some((found, seq))) if found == turn => return Ok(seq.unsigned_abs()),
+                Ok(_) => {
+                    return Err(StoreError::Busy("a commit was rolled back by the database".into()).into());
+                }
+                Err(again) if began.elapsed() > OUTCOME_PATIENCE => {
+                    return Err(CommitError::Unknown(format!("{failure}; then: {again}")));
+                }
+                Err(again) => {
+                    tracing::debug!(%again, "the outcome of a commit is not known yet");
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, changes: &Changes) -> Result<u64, CommitError> {
+        self.turn += 1;
+        let author = Author {
+            server: self.server,
+            turn: self.turn,
+            now: self.now,
+        };
+        let mut writing = commit::first(changes, &self.presence, &self.named, author);
+        let first = std::mem::take(&mut writing.batch);
+        let frame = if self.begun { Frame::Within } else { Frame::Begin };
+        if !writing.is_needed {
+            self.roll_back();
+            self.remember(writing.heard);
+            self.vouch();
+            return Ok(self.last_seq);
+        }
+        let written = if self.begun {
+            self.turns.go_on(|live| live.send(frame, first))
+        } else {
+            self.begun = true;
+            self.turns.run(|live| live.send(frame, first))
+        };
+        let second = written.and_then(|answers| commit::second(changes, author, &writing, &answers, &self.seen));
+        let second = match second {
+            Ok(batch) => batch,
+            Err(failure) => return Err(self.turned_back(failure)),
+        };
+        let ended = self.turns.go_on(|live| live.send(Frame::Commit, second));
+        let seq = match ended.and_then(|answers| commit::last_seq(&answers)) {
+            Ok(seq) => seq,
+            Err(failure) if failure.leaves_doubt() => {
+                let outcome = self.find_outcome(author.turn, &failure);
+                if outcome.is_err() {
+                    self.end_turn();
+                }
+                outcome?
+            }
+            Err(failure) => return Err(self.turned_back(failure)),
+        };
+        self.end_turn();
+        self.careful = false;
+        self.remember(writing.heard);
+        self.vouched_at = self.now;
+        self.last_seq = seq;
+        self.herald.tell(seq);
+        Ok(seq)
+    }
+
+    fn turned_back(&mut self, failure: Failure) -> CommitError {
+        self.careful = matches!(failure, Failure::Changed(_));
+        self.roll_back();
+        match failure {
+            Failure::Replaced => CommitError::Unknown(failure.to_string()),
+            other => StoreError::from(other).into(),
+        }
+    }
+
+    fn remember(&mut self, heard: Vec<(adjutant_core::name::AgentId, Option<presence::Heard>)>) {
+        for (id, heard) in heard {
+            self.presence.remember(&id, heard);
+        }
+    }
+}
+
+impl Drop for Postgres {
+    /// A clean end gives the lane back. Whoever was heard here is given a full ttl to appear elsewhere all the same.
+    fn drop(&mut self) {
+        self.roll_back();
+        let server = self.server;
+        let left = self.aside.run(|live| async move {
+            Ok(live.client.execute("UPDATE server SET lane = NULL WHERE id = $1", &[&server]).await?)
+        });
+        if let Err(failure) = left {
+            tracing::debug!(%failure, "the database was not told that this server ends");
+        }
+    }
+}
+
+impl Store for Postgres {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn lane(&self) -> u8 {
+        self.lane
+    }
+
+    fn now(&mut self) -> Timestamp {
+        self.now
+    }
+
+    fn census(&mut self) -> Result<Rows, StoreError> {
+        let census = read::census(&mut self.aside, &mut self.classes, &mut self.presence);
+        self.presence.end_turn();
+        census.map_err(Into::into)
+    }
+
+    fn load(&mut self, wanted: &Wanted) -> Result<Rows, StoreError> {
+        self.load_rows(wanted).map_err(|failure| {
+            self.roll_back();
+            failure.into()
+        })
+    }
+
+    fn commit(&mut self, changes: &Changes) -> Result<u64, CommitError> {
+        if !changes.is_empty() {
+            return self.write(changes);
+        }
+        self.abandon();
+        let last = self.aside.run(|live| async {
+            let row = live.client.query_one("SELECT seq FROM event_head", &[]).await?;
+            codec::column::<i64>(&row, 0)
+        });
+        Ok(last.map_err(StoreError::from)?.unsigned_abs())
+    }
+
+    fn forget(&mut self, retention: &Retention, now: Timestamp) -> Result<Forgotten, CommitError> {
+        forget::batch(&mut self.aside, &mut self.walk, retention, now)
+            .map_err(|failure| StoreError::from(failure).into())
+    }
+
+    fn abandon(&mut self) {
+        self.roll_back();
+        self.vouch();
+    }
+
+    fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
+        Ok(Box::new(read::PostgresReader::new(self.config())?))
+    }
+
+    fn listen(&mut self, told: Box<dyn Fn(News) + Send>) {
+        self.herald.listen(told);
+    }
+}

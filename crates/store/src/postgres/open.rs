@@ -1,0 +1,256 @@
+//! Opening: whose database it is, what is missing in it, and which lane is free.
+
+use std::time::Duration;
+
+use adjutant_core::time::Timestamp;
+use tokio_postgres::Config;
+use tokio_postgres::error::SqlState;
+
+use super::codec::column;
+use super::session::Session;
+use super::Failure;
+
+/// The schema, step by step.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+/// The oldest schema with which this program can work: it is that of the version before, whose servers may still run
+/// on a database that this one has brought up to date.
+const OLDEST_KNOWN: usize = 1;
+/// One server at a time brings the schema up to date and chooses a lane: "adjutant" in ASCII, cut to a number.
+const ENTRANCE: i64 = 0x0061_646a_7574_616e;
+/// A server that was not heard of for so long has no lane any more when all are taken.
+const LANE_HOUR: i64 = 3_600 * 1_000_000;
+
+/// Why a database cannot be used as a store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL cannot be read.
+    #[error("{0}")]
+    Url(String),
+    /// The database cannot be reached, or does not let us in.
+    #[error("the database {database} cannot be used: {why}")]
+    Unreachable {
+        /// Where it is.
+        database: String,
+        /// What it, or the network, said.
+        why: String,
+    },
+    /// It is too old.
+    #[error("PostgreSQL {found} is too old: 15 or newer is needed")]
+    Old {
+        /// Its version.
+        found: String,
+    },
+    /// A newer version of this program has changed it.
+    #[error("the database {database} was brought to schema {found} by a newer version (this program knows {known})")]
+    Newer {
+        /// Where it is.
+        database: String,
+        /// Its schema.
+        found: usize,
+        /// The newest schema that this program knows.
+        known: usize,
+    },
+    /// Something else uses it.
+    #[error("the database {database} has tables of something else: {why}; name an empty database")]
+    Foreign {
+        /// Where it is.
+        database: String,
+        /// What is there.
+        why: String,
+    },
+    /// All lanes are taken.
+    #[error("256 servers use the database {database} already")]
+    Crowded {
+        /// Where it is.
+        database: String,
+    },
+}
+
+/// What a URL says, with what every connection has.
+pub(super) fn configuration(url: &str) -> Result<Config, OpenError> {
+    let mut config: Config = url
+        .parse()
+        .map_err(|error: tokio_postgres::Error| {
+            let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+            OpenError::Url(format!("{error}{cause}"))
+        })?;
+    if config.get_application_name().is_none() {
+        config.application_name("adjutant");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(Duration::from_secs(5));
+    }
+    // A peer that is gone without a word is found out.
+    config.keepalives_idle(Duration::from_secs(10));
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(Duration::from_secs(15));
+    }
+    Ok(config)
+}
+
+/// Where a database is, without the password.
+fn place(config: &Config) -> String {
+    let host = match config.get_hosts().first() {
+        Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
+        Some(tokio_postgres::config::Host::Unix(path)) => path.display().to_string(),
+        None => "localhost".into(),
+    };
+    let name = config.get_dbname().or(config.get_user()).unwrap_or("");
+    format!("`{name}` on {host}")
+}
+
+pub(super) fn unreachable(config: &Config, failure: &Failure) -> OpenError {
+    let advice = match failure {
+        Failure::Database(error) => match error.code() {
+            Some(code) if *code == SqlState::INVALID_PASSWORD => "; look at user and password in the URL",
+            Some(code) if *code == SqlState::INVALID_CATALOG_NAME => "; make it with `createdb`",
+            Some(code) if *code == SqlState::TOO_MANY_CONNECTIONS => {
+                "; raise max_connections: each server needs eight"
+            }
+            Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
+                "; the user must own the database, or be granted CREATE on its schema"
+            }
+            _ => "",
+        },
+        _ => "",
+    };
+    OpenError::Unreachable {
+        database: place(config),
+        why: format!("{failure}{advice}"),
+    }
+}
+
+/// What a server starts with.
+pub(super) struct Entered {
+    pub(super) server: i64,
+    pub(super) lane: u8,
+    pub(super) now: Timestamp,
+    pub(super) last_seq: u64,
+}
+
+/// Brings the schema up to date, and enters this server into the list.
+pub(super) fn enter(session: &mut Session, config: &Config) -> Result<Entered, OpenError> {
+    let told = |failure: Failure| unreachable(config, &failure);
+    let version = session
+        .run(|live| async {
+            let row = live.client.query_one("SHOW server_version_num", &[]).await?;
+            let number: String = column(&row, 0)?;
+            let row = live.client.query_one("SHOW server_version", &[]).await?;
+            Ok((number, column::<String>(&row, 0)?))
+        })
+        .map_err(told)?;
+    if version.0.parse::<u32>().unwrap_or(0) < 150_000 {
+        return Err(OpenError::Old { found: version.1 });
+    }
+    run(session, "BEGIN").map_err(told)?;
+    let entered = migrate(session, config).and_then(|()| take_lane(session, config));
+    run(session, if entered.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(told)?;
+    entered
+}
+
+fn run(session: &Session, sql: &str) -> Result<(), Failure> {
+    session.go_on(|live| async { Ok(live.client.batch_execute(sql).await?) })
+}
+
+fn migrate(session: &Session, config: &Config) -> Result<(), OpenError> {
+    let told = |failure: Failure| unreachable(config, &failure);
+    let (tables, meta) = session
+        .go_on(|live| async {
+            // Another server may be about to do the same for as long as it takes.
+            live.client.batch_execute("SET LOCAL lock_timeout = '120s'; SET LOCAL statement_timeout = 0").await?;
+            live.client.execute("SELECT pg_advisory_xact_lock($1)", &[&ENTRANCE]).await?;
+            let tables = "SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace \
+                          WHERE nspname = current_schema() AND relkind IN ('r', 'p')";
+            let rows = live.client.query(tables, &[]).await?;
+            let tables: Vec<String> = rows.iter().map(|row| column(row, 0)).collect::<Result<_, _>>()?;
+            let meta = if tables.iter().any(|table| table == "meta") {
+                let ours = "SELECT value FROM meta WHERE name = 'adjutant schema'";
+                let row = live.client.query_opt(ours, &[]).await;
+                row.ok().flatten().map(|row| column::<Vec<u8>>(&row, 0)).transpose()?
+            } else {
+                None
+            };
+            Ok((tables, meta))
+        })
+        .map_err(told)?;
+    let found = match meta.map(String::from_utf8) {
+        Some(Ok(text)) => text.parse().unwrap_or(usize::MAX),
+        Some(Err(_)) => usize::MAX,
+        None if tables.is_empty() => 0,
+        None => {
+            let mut some = tables;
+            some.truncate(3);
+            return Err(OpenError::Foreign {
+                database: place(config),
+                why: some.join(", "),
+            });
+        }
+    };
+    // A newer version says up to which older one it can be used.
+    if found > MIGRATIONS.len() {
+        return Err(OpenError::Newer {
+            database: place(config),
+            found,
+            known: MIGRATIONS.len(),
+        });
+    }
+    debug_assert!(OLDEST_KNOWN <= MIGRATIONS.len(), "a version knows itself");
+    for step in &MIGRATIONS[found..] {
+        run(session, step).map_err(told)?;
+    }
+    if found == MIGRATIONS.len() {
+        return Ok(());
+    }
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| OpenError::Url(format!("the system gives no random bytes: {error}")))?;
+    session
+        .go_on(|live| async {
+            let put = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+            let schema = MIGRATIONS.len().to_string().into_bytes();
+            live.client.execute(put, &[&"adjutant schema", &schema]).await?;
+            let keep = "INSERT INTO meta (name, value) VALUES ('secret', $1) ON CONFLICT (name) DO NOTHING";
+            live.client.execute(keep, &[&secret.as_slice()]).await?;
+            Ok(())
+        })
+        .map_err(told)
+}
+
+/// The smallest lane that nobody has, or else that of the server that was silent for the longest time.
+fn take_lane(session: &Session, config: &Config) -> Result<Entered, OpenError> {
+    let entered = session
+        .go_on(|live| async {
+            let now = "SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, at), seq FROM event_head";
+            let row = live.client.query_one(now, &[]).await?;
+            let (now, seq): (i64, i64) = (column(&row, 0)?, column(&row, 1)?);
+            let free = "SELECT lane FROM generate_series(0, 255) AS lane \
+                        WHERE NOT EXISTS (SELECT FROM server WHERE server.lane = lane.lane) ORDER BY lane LIMIT 1";
+            let lane = match live.client.query_opt(free, &[]).await? {
+                Some(row) => i16::try_from(column::<i32>(&row, 0)?).unwrap_or(0),
+                None => {
+                    let silent = "UPDATE server SET lane = NULL WHERE id = (SELECT id FROM server \
+                                  WHERE lane IS NOT NULL AND vouched_at < $1 ORDER BY vouched_at LIMIT 1) \
+                                  RETURNING (SELECT old.lane FROM server AS old WHERE old.id = server.id)";
+                    let Some(row) = live.client.query_opt(silent, &[&(now - LANE_HOUR)]).await? else {
+                        return Ok(None);
+                    };
+                    column(&row, 0)?
+                }
+            };
+            // Servers that ended are of no use once nobody can have been heard by them lately.
+            let old = "DELETE FROM server WHERE lane IS NULL AND vouched_at < $1";
+            live.client.execute(old, &[&(now - 24 * LANE_HOUR)]).await?;
+            let enter = "INSERT INTO server (lane, version, started_at, vouched_at) VALUES ($1, $2, $3, $3) RETURNING id";
+            let version = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+            let row = live.client.query_one(enter, &[&lane, &version, &now]).await?;
+            Ok(Some(Entered {
+                server: column(&row, 0)?,
+                lane: u8::try_from(lane).unwrap_or(0),
+                now: Timestamp::from_micros(now),
+                last_seq: seq.unsigned_abs(),
+            }))
+        })
+        .map_err(|failure| unreachable(config, &failure))?;
+    entered.ok_or_else(|| OpenError::Crowded {
+        database: place(config),
+    })
+}

@@ -1,0 +1,109 @@
+//! Who was heard of, where, and when.
+//!
+//! A sign of life changes nothing that others must know at once, so it is not written. The server that hears an agent,
+//! its home, remembers it; and its own row, written every few seconds, vouches for all agents whose home it is. When a
+//! server is gone its row grows old, and its agents have a full ttl from then on to appear elsewhere.
+
+use std::collections::HashMap;
+
+use adjutant_core::agent::Agent;
+use adjutant_core::name::AgentId;
+use adjutant_core::time::Timestamp;
+
+/// What an agent said last, here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heard {
+    /// When.
+    pub(super) at: Timestamp,
+    /// The number of that sync.
+    pub(super) n: Option<u64>,
+}
+
+/// What this server knows of the agents that it hears.
+#[derive(Debug)]
+pub(super) struct Presence {
+    /// The number of this server.
+    server: i64,
+    heard: HashMap<AgentId, Heard>,
+    /// The homes of the agents of this turn.
+    homes: HashMap<AgentId, i64>,
+}
+
+/// How a changed agent is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// With this home.
+    At(i64),
+    /// Not at all: it only spoke, and here that is remembered.
+    Not,
+}
+
+impl Presence {
+    pub(super) fn new(server: i64) -> Self {
+        Self {
+            server,
+            heard: HashMap::new(),
+            homes: HashMap::new(),
+        }
+    }
+
+    /// When an agent was last heard of, as far as anybody can tell.
+    pub(super) fn last_seen(
+        &self,
+        id: &AgentId,
+        stored: Timestamp,
+        home: i64,
+        vouched_at: Option<Timestamp>,
+    ) -> Timestamp {
+        let heard = if home == self.server {
+            self.heard.get(id).map(|heard| heard.at)
+        } else {
+            vouched_at
+        };
+        heard.map_or(stored, |heard| heard.max(stored))
+    }
+
+    /// An agent as it is stored becomes the agent as it is.
+    pub(super) fn meet(&mut self, mut agent: Agent, home: i64, vouched_at: Option<Timestamp>) -> Agent {
+        agent.last_seen = self.last_seen(&agent.id, agent.last_seen, home, vouched_at);
+        if home == self.server
+            && let Some(heard) = self.heard.get(&agent.id)
+            && heard.at >= agent.last_seen
+        {
+            agent.last_n = heard.n;
+        }
+        self.homes.insert(agent.id.clone(), home);
+        agent
+    }
+
+    /// How a change of an agent is to be written.
+    pub(super) fn place(&self, before: Option<&Agent>, now: &Agent) -> Written {
+        let Some(before) = before else {
+            return Written::At(self.server);
+        };
+        let home = self.homes.get(&now.id).copied().unwrap_or(self.server);
+        let spoke = now.last_seen > before.last_seen;
+        let is_only_word = Agent {
+            last_seen: before.last_seen,
+            last_n: before.last_n,
+            ..now.clone()
+        } == *before;
+        if is_only_word && home == self.server && self.homes.contains_key(&now.id) {
+            return Written::Not;
+        }
+        Written::At(if spoke { self.server } else { home })
+    }
+
+    /// A turn is committed: what was said in it counts.
+    pub(super) fn remember(&mut self, id: &AgentId, heard: Option<Heard>) {
+        match heard {
+            Some(heard) => self.heard.insert(id.clone(), heard),
+            None => self.heard.remove(id),
+        };
+    }
+
+    /// The turn is over.
+    pub(super) fn end_turn(&mut self) {
+        self.homes.clear();
+    }
+}

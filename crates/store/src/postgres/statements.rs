@@ -1,0 +1,155 @@
+//! Every statement of the turns, prepared once for each connection.
+//!
+//! A turn sends its statements without waiting for one before the next (they are answered in order), so that a load is
+//! one round trip and a commit is two, whatever their size. Statements are over arrays: one for all rows of a kind.
+
+use super::codec::{agent_columns, attempt_columns, line_columns, task_columns};
+
+macro_rules! statements {
+    ($($name:ident = $sql:expr;)*) => {
+        /// A prepared statement.
+        #[derive(Debug, Clone, Copy)]
+        pub(super) enum Sql { $($name),* }
+
+        /// The texts, in the order of [`Sql`].
+        pub(super) const ALL: &[&str] = &[$($sql),*];
+    };
+}
+
+statements! {
+    // ---- load: what is named, in the order in which it is locked ----
+    LockReplays = "SELECT replay.token, replay.key, digest, at, answer FROM replay \
+        JOIN unnest($1::text[], $2::text[]) AS named (token, key) USING (token, key) \
+        ORDER BY replay.token, replay.key FOR UPDATE OF replay";
+    LockTasks = concat!("SELECT ", task_columns!(), " FROM task WHERE key = ANY($1::bigint[] || \
+        ARRAY(SELECT task FROM task_id WHERE id = ANY($2::text[]))) ORDER BY key FOR UPDATE");
+    LockAttempts = concat!("SELECT ", attempt_columns!(), " FROM attempt \
+        JOIN unnest($1::bigint[], $2::bigint[]) AS named (task, number) USING (task, number) \
+        ORDER BY attempt.task, attempt.number FOR UPDATE OF attempt");
+    Lines = concat!("SELECT ", line_columns!(), " FROM line \
+        JOIN unnest($1::bigint[], $2::bigint[]) AS named (task, number) USING (task, number) \
+        ORDER BY line.task, line.number, line.index");
+    LockJobs = "SELECT id, task, number FROM job WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE";
+    Experiences = "SELECT labels, model, samples FROM experience \
+        JOIN unnest($1::text[], $2::text[]) AS named (labels, model) USING (labels, model)";
+    LockLocks = "SELECT name, task, number FROM lock WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
+    LockAgents = concat!("SELECT ", agent_columns!(), " FROM agent WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE");
+    LockGuarded = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) AND (guarded OR $2) \
+        ORDER BY name FOR UPDATE";
+    Unguarded = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) AND NOT guarded";
+    ClassesById = "SELECT id, demand FROM class WHERE id = ANY($1::bigint[])";
+
+    // ---- load: whatever is there ----
+    LockWindow = concat!("SELECT ", task_columns!(), " FROM task WHERE ready AND class = $1 AND gate = $2 \
+        AND (priority, key) > ($3::smallint, $4::bigint) ORDER BY priority, key LIMIT $5 FOR UPDATE SKIP LOCKED");
+    Window = "SELECT key FROM task WHERE ready AND class = $1 AND gate = $2 \
+        AND (priority, key) > ($3::smallint, $4::bigint) ORDER BY priority, key LIMIT $5";
+    Wanters = "SELECT priority, task FROM want WHERE lock = $1 AND (priority, task) > ($2::smallint, $3::bigint) \
+        ORDER BY priority, task LIMIT $4";
+    Dependents = "SELECT dependent, state FROM edge WHERE dependency = $1 AND dependent > $2 \
+        ORDER BY dependent LIMIT $3";
+    // The queues one after the other, each found by a step in the index: waiting tasks in one are not gone through.
+    Queues = "WITH RECURSIVE queue AS ( \
+        (SELECT class, gate FROM task WHERE ready ORDER BY class, gate LIMIT 1) \
+        UNION ALL SELECT next.class, next.gate FROM queue CROSS JOIN LATERAL \
+        (SELECT class, gate FROM task WHERE ready AND (class, gate) > (queue.class, queue.gate) \
+         ORDER BY class, gate LIMIT 1) AS next) \
+        SELECT class, gate, (SELECT count(*) FROM (SELECT 1 FROM task WHERE ready AND task.class = queue.class \
+         AND task.gate = queue.gate LIMIT $1) AS counted) FROM queue";
+    LockRoomy = concat!("SELECT ", agent_columns!(), " FROM agent WHERE room ORDER BY id FOR UPDATE SKIP LOCKED");
+    LockRoomyScopes = "SELECT scope.name, version, policy, counter FROM scope JOIN agent ON scope.name = 'agent:' || agent.id \
+        WHERE agent.room ORDER BY scope.name FOR UPDATE OF scope SKIP LOCKED";
+    Roomy = "SELECT agent.id, scope.name FROM agent LEFT JOIN scope ON scope.name = 'agent:' || agent.id WHERE agent.room";
+    Everyone = concat!("SELECT ", agent_columns!(), ", scope.policy, scope.counter FROM agent \
+        LEFT JOIN scope ON scope.name = 'agent:' || agent.id");
+    Due = "SELECT key, wakes_at FROM task WHERE wakes_at IS NOT NULL ORDER BY wakes_at LIMIT $1";
+    Silent = "SELECT agent.id, agent.last_seen, agent.home, server.vouched_at FROM agent \
+        LEFT JOIN server ON server.id = agent.home WHERE NOT offline AND agent.last_seen <= $1 ORDER BY agent.id";
+    Lingering = "SELECT task, number FROM attempt WHERE open AND lingers_until IS NOT NULL AND lingers_until <= $1 \
+        ORDER BY task, number";
+    // After everything is locked: no turn lies before what another one has committed.
+    Now = "SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, at), seq, \
+        greatest((SELECT max(key) FROM task), (SELECT max(task) FROM attempt WHERE external)) FROM event_head";
+
+    // ---- commit ----
+    InsertTaskIds = "INSERT INTO task_id (id, task) SELECT * FROM unnest($1::text[], $2::bigint[])";
+    InsertTasks = "INSERT INTO task (key, id, class, priority, status, ready, gate, wakes_at, claimed_by, project, state) \
+        SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::smallint[], $5::smallint[], $6::boolean[], \
+        $7::text[], $8::bigint[], $9::text[], $10::text[], $11::text[])";
+    UpdateTasks = "UPDATE task SET class = new.class, priority = new.priority, status = new.status, ready = new.ready, \
+        gate = new.gate, wakes_at = new.wakes_at, claimed_by = new.claimed_by, state = new.state \
+        FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::smallint[], $5::boolean[], $6::text[], \
+        $7::bigint[], $8::text[], $9::text[]) \
+        AS new (key, class, priority, status, ready, gate, wakes_at, claimed_by, state) WHERE task.key = new.key";
+    DeleteWants = "DELETE FROM want USING unnest($1::text[], $2::smallint[], $3::bigint[]) AS old (lock, priority, task) \
+        WHERE want.lock = old.lock AND want.priority = old.priority AND want.task = old.task";
+    InsertWants = "INSERT INTO want (lock, priority, task) SELECT * FROM unnest($1::text[], $2::smallint[], $3::bigint[]) \
+        ON CONFLICT DO NOTHING";
+    InsertBodies = "INSERT INTO body (task, doc, payload) SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[])";
+    PutEndings = "INSERT INTO ending (task, doc) SELECT * FROM unnest($1::bigint[], $2::text[]) \
+        ON CONFLICT (task) DO UPDATE SET doc = excluded.doc";
+    InsertNotes = "INSERT INTO note (task, number, doc) SELECT new.task, \
+        (SELECT coalesce(max(number), 0) FROM note WHERE note.task = new.task) \
+        + row_number() OVER (PARTITION BY new.task ORDER BY new.place), new.doc \
+        FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS new (task, doc, place)";
+    InsertOutputs = "INSERT INTO output (task, size, doc) SELECT task, size, doc \
+        FROM unnest($1::bigint[], $2::int[], $3::text[]) WITH ORDINALITY AS new (task, size, doc, place) ORDER BY place";
+    // The newest pieces that make up the bound stay; older ones go.
+    TrimOutputs = "DELETE FROM output USING (SELECT id, sum(size) OVER (PARTITION BY task ORDER BY id DESC) - size AS behind \
+        FROM output WHERE task = ANY($1::bigint[])) AS piece WHERE output.id = piece.id AND piece.behind >= $2";
+    InsertAttempts = "INSERT INTO attempt (task, number, agent, open, external, lingers_until, state) \
+        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::boolean[], $5::boolean[], $6::bigint[], $7::text[])";
+    UpdateAttempts = "UPDATE attempt SET open = new.open, lingers_until = new.lingers_until, state = new.state \
+        FROM unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::bigint[], $5::text[]) \
+        AS new (task, number, open, lingers_until, state) \
+        WHERE attempt.task = new.task AND attempt.number = new.number";
+    PutLines = "INSERT INTO line (task, number, index, scope, hour, resets, model, jobs, tokens_in, tokens_out, \
+        tokens_cached, cost, refunded, pull_requests, issues) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::int[], \
+        $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], \
+        $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[]) \
+        ON CONFLICT (task, number, index) DO UPDATE SET jobs = excluded.jobs, tokens_in = excluded.tokens_in, \
+        tokens_out = excluded.tokens_out, tokens_cached = excluded.tokens_cached, cost = excluded.cost, \
+        refunded = excluded.refunded, pull_requests = excluded.pull_requests, issues = excluded.issues";
+    InsertAgents = "INSERT INTO agent (id, room, offline, last_seen, home, state) \
+        SELECT * FROM unnest($1::text[], $2::boolean[], $3::boolean[], $4::bigint[], $5::bigint[], $6::text[])";
+    UpdateAgents = "UPDATE agent SET room = new.room, offline = new.offline, last_seen = new.last_seen, home = new.home, \
+        state = new.state FROM unnest($1::text[], $2::boolean[], $3::boolean[], $4::bigint[], $5::bigint[], $6::text[]) \
+        AS new (id, room, offline, last_seen, home, state) WHERE agent.id = new.id";
+    DeleteAgents = "DELETE FROM agent WHERE id = ANY($1::text[])";
+    MakeScopes = "INSERT INTO scope (name, guarded, version) SELECT name, starts_with(name, 'agent:'), 0 \
+        FROM unnest($1::text[]) AS new (name) ORDER BY name ON CONFLICT DO NOTHING";
+    UpdatePolicies = "UPDATE scope SET guarded = new.guarded, policy = new.policy, version = version + 1 \
+        FROM unnest($1::text[], $2::boolean[], $3::text[]) AS new (name, guarded, policy) WHERE scope.name = new.name";
+    UpdateCounters = "UPDATE scope SET counter = new.counter::bigint[] FROM unnest($1::text[], $2::text[]) \
+        AS new (name, counter) WHERE scope.name = new.name";
+    LockScopes = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
+    PutExperiences = "INSERT INTO experience (labels, model, samples) \
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS new (labels, model, samples) ORDER BY labels, model \
+        ON CONFLICT (labels, model) DO UPDATE SET samples = excluded.samples";
+    InsertLocks = "INSERT INTO lock (name, task, number) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])";
+    UpdateLocks = "UPDATE lock SET task = new.task, number = new.number \
+        FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS new (name, task, number) WHERE lock.name = new.name";
+    DeleteLocks = "DELETE FROM lock WHERE name = ANY($1::text[])";
+    PutEdges = "INSERT INTO edge (dependency, dependent, state) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::smallint[]) \
+        ON CONFLICT (dependency, dependent) DO UPDATE SET state = excluded.state";
+    InsertReplays = "INSERT INTO replay (token, key, digest, at, answer) \
+        SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::text[])";
+    DeleteReplays = "DELETE FROM replay USING unnest($1::text[], $2::text[]) AS old (token, key) \
+        WHERE replay.token = old.token AND replay.key = old.key";
+    ForgetReplays = "DELETE FROM replay WHERE (token, key) IN (SELECT token, key FROM replay WHERE at < $1 LIMIT $2 \
+        FOR UPDATE SKIP LOCKED)";
+    InsertJobs = "INSERT INTO job (id, task, number) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])";
+    UpdateJobs = "UPDATE job SET task = new.task, number = new.number \
+        FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS new (id, task, number) WHERE job.id = new.id";
+    PutToken = "INSERT INTO token (name, digest, roles, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO UPDATE \
+        SET digest = excluded.digest, roles = excluded.roles, created_at = excluded.created_at";
+    DeleteToken = "DELETE FROM token WHERE name = $1";
+    Turn = "UPDATE server SET turn = $2, vouched_at = greatest(vouched_at, $3) WHERE id = $1 AND lane IS NOT NULL RETURNING id";
+    // The last statement before the COMMIT: from here on no other turn comes in between.
+    Events = "WITH head AS (UPDATE event_head SET seq = seq + $1, at = greatest(at, $2) RETURNING seq - $1 AS before), \
+        written AS (INSERT INTO event (seq, kind, task, task_id, agent, at, origin, payload) \
+        SELECT head.before + new.place, new.kind, new.task, new.task_id, new.agent, new.at, $3, new.payload FROM head, \
+        unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::bigint[], $9::text[]) \
+        WITH ORDINALITY AS new (kind, task, task_id, agent, at, payload, place)) \
+        SELECT before + $1 FROM head";
+}
