@@ -14,9 +14,11 @@ use adjutant_core::access::{Actor, Role};
 use adjutant_core::command::{AccessToken, Command};
 use adjutant_core::limit::Policy;
 use adjutant_core::time::{Span, Timestamp};
-use adjutant_engine::clock::SystemClock;
+use adjutant_engine::clock::{SharedClock, SystemClock};
 use adjutant_engine::{Engine, Handle, Refusal, Retention};
 use adjutant_server::{ServeError, Server, Tls, token};
+use adjutant_store::Store as _;
+use adjutant_store::postgres::Postgres;
 use adjutant_store::sqlite::{OpenError, Sqlite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -176,7 +178,7 @@ impl Host {
                  front and set --public-url to its https:// address"
             );
         }
-        let running = Running::start(&settings.store, settings.engine(), settings.retention)?;
+        let running = Running::start(settings.store.clone(), settings.engine(), settings.retention).await?;
         match Self::serve(&settings, &running, listener, config).await {
             Ok((server, shutdown)) => Ok(Self {
                 address,
@@ -260,7 +262,12 @@ impl Host {
 /// Makes a token with direct access to a store that no server has open.
 pub(crate) async fn create_token(store: &StoreUrl, name: &str, roles: &[Role]) -> Outcome<String> {
     token::check_name(name).map_err(|why| Failure::usage(format!("name: {why}")))?;
-    let running = Running::start(store, adjutant_engine::Settings::default(), Retention::default())?;
+    let running = Running::start(
+        store.clone(),
+        adjutant_engine::Settings::default(),
+        Retention::default(),
+    )
+    .await?;
     let made = async {
         let tokens = running.handle.query(|reader| reader.tokens()).await?;
         if tokens.iter().any(|token| &*token.name == name) {
@@ -382,29 +389,50 @@ impl From<ServeError> for Failure {
 struct Running {
     handle: Handle,
     engine: Engine,
-    /// The file of the store.
-    file: String,
+    /// The store, as it may be shown.
+    store: String,
     /// Why the file cannot be trusted, once that was found.
     damage: watch::Receiver<Option<String>>,
 }
 
 impl Running {
     /// Opens the store and starts the engine on it.
-    fn start(store: &StoreUrl, settings: adjutant_engine::Settings, retention: Retention) -> Outcome<Self> {
-        let file = store.path().display().to_string();
-        let store = Sqlite::open(store.path()).map_err(|error| refused(&error))?;
+    async fn start(
+        store: StoreUrl,
+        settings: adjutant_engine::Settings,
+        retention: Retention,
+    ) -> Outcome<Self> {
+        // Opening may take as long as the disk or the network does.
+        match tokio::task::spawn_blocking(move || Self::open(&store, settings, retention)).await {
+            Ok(started) => started,
+            Err(error) => Err(Failure::new(format!("the store could not be opened: {error}"))),
+        }
+    }
+
+    fn open(store: &StoreUrl, settings: adjutant_engine::Settings, retention: Retention) -> Outcome<Self> {
         let (tell, damage) = watch::channel(None);
-        store.on_damage(move |why| {
-            tell.send_replace(Some(why.to_owned()));
-        });
-        let (handle, engine) = Engine::start_with(store, settings, retention, Box::new(SystemClock::new()))
-            .map_err(|error| {
-            Failure::new(format!("the store {file} cannot be read: {error}")).hint(MEND)
-        })?;
+        let name = store.to_string();
+        let started = match store {
+            StoreUrl::Sqlite(path) => {
+                let store = Sqlite::open(path).map_err(|error| refused(&error))?;
+                store.on_damage(move |why| {
+                    tell.send_replace(Some(why.to_owned()));
+                });
+                Engine::start_with(store, settings, retention, Box::new(SystemClock::new()))
+                    .map_err(|error| Failure::new(format!("the store {name} cannot be read: {error}")).hint(MEND))
+            }
+            StoreUrl::Postgres(url) => {
+                let mut store = Postgres::open(url).map_err(|error| Failure::new(format!("--store: {error}")))?;
+                let clock = SharedClock::at(store.now());
+                Engine::start_with(store, settings, retention, Box::new(clock))
+                    .map_err(|error| Failure::new(format!("the store {name} cannot be read: {error}")))
+            }
+        };
+        let (handle, engine) = started?;
         Ok(Self {
             handle,
             engine,
-            file,
+            store: name,
             damage,
         })
     }
@@ -421,7 +449,7 @@ impl Running {
         };
         tokio::select! {
             biased;
-            why = damaged => Failure::new(format!("the store {} is damaged: {why}", self.file)).hint(MEND),
+            why = damaged => Failure::new(format!("the store {} is damaged: {why}", self.store)).hint(MEND),
             () = self.engine.ended() => Failure::new("the engine has ended, the log says why")
                 .hint("start again: nothing that was accepted is lost"),
         }

@@ -1,5 +1,6 @@
 //! Commands and answers: everything that can be asked of the core, and everything it can say.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::access::Actor;
@@ -375,6 +376,8 @@ pub enum Command {
     WaitOver(AgentId, Ticket),
     /// The clock passed something: deal with all that is due.
     Tick,
+    /// Another server has committed something about these agents, or about any: who waits here hears of it.
+    News(Option<BTreeSet<AgentId>>),
     /// A commit made tasks ready or gave agents room: look again, on a snapshot that began after it.
     Pass,
 }

@@ -66,6 +66,35 @@ impl Clock for SystemClock {
     }
 }
 
+/// The clock of a store that servers share: it goes on from what the store says, whatever the machine's clock says.
+#[derive(Debug)]
+pub struct SharedClock {
+    anchor: Timestamp,
+    since: Instant,
+}
+
+impl SharedClock {
+    /// A clock that goes on from here.
+    pub fn at(now: Timestamp) -> Self {
+        Self {
+            anchor: now,
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Clock for SharedClock {
+    fn now(&mut self) -> Timestamp {
+        self.anchor + Span::from_micros(micros(self.since.elapsed().as_micros()))
+    }
+
+    fn advance(&mut self, to: Timestamp) {
+        if to > self.now() {
+            *self = Self::at(to);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,7 @@ use adjutant_core::command::{Answer, Command, IdempotencyKey, Request, Ticket};
 use adjutant_core::name::AgentId;
 use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_core::time::Span;
-use adjutant_store::{Reader, StoreError};
+use adjutant_store::{News, Reader, StoreError};
 use tokio::sync::{oneshot, watch};
 
 use crate::readers::{Readers, stopped};
@@ -40,6 +40,8 @@ pub(crate) struct Letter {
 pub(crate) enum Mail {
     /// A request.
     Letter(Box<Letter>),
+    /// Another server has committed something.
+    News(News),
     /// The end is near: answer who waits, and let nobody wait any more.
     Dismiss,
     /// The end: answer what is there, and stop.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adjutant_core::access::Actor;
 use adjutant_core::command::{Answer, Command, Request, SyncAnswer, Ticket};
 use adjutant_core::retention::Retention;
 use adjutant_core::set::Settings;
 use adjutant_core::time::{Span, Timestamp};
-use adjutant_store::{Space, Store, StoreError};
+use adjutant_store::{News, Space, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, SystemClock};
@@ -36,8 +36,12 @@ const PASS_PAUSE: Span = Span::from_millis(2);
 const LONGEST_PASS_PAUSE: Span = Span::from_millis(50);
 /// The pause after a tick that was not taken.
 const TICK_PAUSE: Span = Span::from_secs(1);
-/// A turn that met another server's lock, or an outage, is tried again so often, with a growing pause.
-const MAX_TRIES: u32 = 6;
+/// A turn that met another server's lock is tried again for so long: until then nobody notices.
+const BUSY_PATIENCE: Duration = Duration::from_secs(10);
+/// So long a turn is tried again where the store of several servers cannot be reached.
+const AWAY_PATIENCE: Duration = Duration::from_secs(10);
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How the engine ended, if not because it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +81,7 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read.
     pub fn start_with<S: Store + 'static>(
-        store: S,
+        mut store: S,
         settings: Settings,
         retention: Retention,
         mut clock: Box<dyn Clock>,
@@ -94,10 +98,15 @@ impl Engine {
         } else {
             Timestamp::NEVER
         };
+        let (inbox, mail) = sync_channel(INBOX);
+        let news = inbox.clone();
+        store.listen(Box::new(move |told| {
+            // When the inbox is gone there is nobody to tell.
+            let _ = news.send(Mail::News(told));
+        }));
         let turns = Turns::new(store, settings, clock.now())?;
         clock.advance(turns.newest());
         let first_now = clock.now();
-        let (inbox, mail) = sync_channel(INBOX);
         let (seq, last_seq) = watch::channel(first_seq);
         let (end, ended) = watch::channel(false);
         let tickets = Arc::new(AtomicU64::new(1));
@@ -240,6 +249,10 @@ impl<S: Store> Run<S> {
             };
             let (mut letters, stop) = match self.mail.recv_timeout(pause) {
                 Ok(Mail::Letter(letter)) => self.gather(letter),
+                Ok(Mail::News(news)) => {
+                    let letter = self.news(news);
+                    self.gather(Box::new(letter))
+                }
                 Ok(Mail::Dismiss) => {
                     self.dismiss();
                     continue;
@@ -278,6 +291,7 @@ impl<S: Store> Run<S> {
         while letters.len() < MAX_TURN {
             match self.mail.try_recv() {
                 Ok(Mail::Letter(letter)) => letters.extend(self.submissions.set_aside(*letter)),
+                Ok(Mail::News(news)) => letters.push(self.news(news)),
                 Ok(Mail::Dismiss) => {
                     self.dismiss();
                     break;
@@ -287,6 +301,20 @@ impl<S: Store> Run<S> {
             }
         }
         (letters, false)
+    }
+
+    /// Another server has committed something: readers of events go on, and whoever waits here for it is answered.
+    fn news(&self, news: News) -> Letter {
+        self.tell_seq(news.seq);
+        self.own(Command::News(news.agents))
+    }
+
+    fn tell_seq(&self, seq: u64) {
+        self.seq.send_if_modified(|last| {
+            let newer = seq > *last;
+            *last = seq.max(*last);
+            newer
+        });
     }
 
     fn own(&self, command: Command) -> Letter {
@@ -364,13 +392,14 @@ impl<S: Store> Run<S> {
 
     /// Takes a turn, again where another server was in the way.
     fn try_turn(&mut self, requests: &[Request]) -> Result<Result<Taken, NotTaken>, Failure> {
-        let mut pause = Duration::from_millis(2);
-        for _ in 1..MAX_TRIES {
+        let began = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
             match self.turns.take(requests, self.clock.now()) {
-                Err(NotTaken::Store(StoreError::Busy(why))) => {
-                    tracing::debug!(%why, "a turn is tried again");
+                Err(NotTaken::Store(error)) if began.elapsed() < self.patience(&error) => {
+                    tracing::debug!(%error, "a turn is tried again");
                     std::thread::sleep(pause);
-                    pause *= 2;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(NotTaken::Unknown(why)) => {
                     tracing::error!(%why, "the outcome of a commit is unknown: the server ends");
@@ -379,7 +408,15 @@ impl<S: Store> Run<S> {
                 other => return Ok(other),
             }
         }
-        Ok(self.turns.take(requests, self.clock.now()))
+    }
+
+    /// How long a turn is tried again after an error.
+    fn patience(&self, error: &StoreError) -> Duration {
+        match error {
+            StoreError::Busy(_) => BUSY_PATIENCE,
+            StoreError::Unavailable(_) if self.turns.store().is_shared() => AWAY_PATIENCE,
+            _ => Duration::ZERO,
+        }
     }
 
     fn pass(&mut self) -> Result<(), Failure> {
@@ -409,11 +446,10 @@ impl<S: Store> Run<S> {
             self.passes.now(now);
         }
         if let Some(seq) = taken.last_seq {
-            self.seq.send_if_modified(|last| {
-                let newer = seq > *last;
-                *last = seq.max(*last);
-                newer
-            });
+            self.tell_seq(seq);
+        }
+        if self.turns.store().is_shared() {
+            self.clock.advance(self.turns.newest());
         }
         for (ticket, verdict) in taken.answers {
             answer(self.waiting.remove(&ticket), verdict.map_err(Refusal::Rejected));

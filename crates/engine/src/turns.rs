@@ -6,6 +6,7 @@ use adjutant_core::command::{Answer, Command, Request, Ticket};
 use adjutant_core::decide::{Decision, Outcome, Verdict, decide};
 use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_core::retention::Retention;
+use adjutant_core::set::rows::Wanted;
 use adjutant_core::set::{Settings, WorkingSet};
 use adjutant_core::time::{Span, Timestamp};
 use adjutant_store::{CommitError, Forgotten, Store, StoreError};
@@ -45,6 +46,11 @@ pub struct Turns<S> {
     store: S,
     set: WorkingSet,
     bodies: Bodies,
+    /// What a turn named that another server was in the way of. Taken again, it asks for all of that at once: in the
+    /// order of locks, and so without being in the way of one another.
+    foreseen: Wanted,
+    /// What this turn has named so far.
+    named: Wanted,
 }
 
 impl<S: Store> Turns<S> {
@@ -58,6 +64,8 @@ impl<S: Store> Turns<S> {
             store,
             set,
             bodies: Bodies::default(),
+            foreseen: Wanted::default(),
+            named: Wanted::default(),
         })
     }
 
@@ -111,17 +119,34 @@ impl<S: Store> Turns<S> {
         }
     }
 
-    fn decide(&mut self, requests: &[Request], now: Timestamp) -> Result<Outcome, StoreError> {
+    fn decide(&mut self, requests: &[Request], mut now: Timestamp) -> Result<Outcome, StoreError> {
+        self.named = Wanted::default();
+        let foreseen = std::mem::take(&mut self.foreseen);
+        if !foreseen.is_empty() {
+            now = self.load(&foreseen)?.unwrap_or(now);
+        }
         for _ in 0..MAX_ROUNDS {
             match decide(&mut self.set, requests, now) {
                 Decision::Done(outcome) => return Ok(outcome),
-                Decision::More(wanted) => {
-                    let rows = self.store.load(&wanted)?;
-                    self.set.absorb(&wanted, rows);
-                }
+                Decision::More(wanted) => now = self.load(&wanted)?.unwrap_or(now),
             }
         }
         panic!("a turn asked for rows {MAX_ROUNDS} times")
+    }
+
+    /// Loads rows. Where servers share the store, what time it is now is known only when they are locked.
+    fn load(&mut self, wanted: &Wanted) -> Result<Option<Timestamp>, StoreError> {
+        if self.store.is_shared() {
+            self.named.add_named(wanted);
+        }
+        let rows = self.store.load(wanted).inspect_err(|error| {
+            if matches!(error, StoreError::Busy(_)) {
+                self.foreseen = std::mem::take(&mut self.named);
+            }
+        })?;
+        let now = rows.latest;
+        self.set.absorb(wanted, rows);
+        Ok(now)
     }
 
     /// The second half of a turn: commits what was decided.
@@ -148,6 +173,9 @@ impl<S: Store> Turns<S> {
                 }
                 Err(CommitError::RolledBack(error)) => {
                     self.give_up();
+                    if matches!(error, StoreError::Busy(_)) {
+                        self.foreseen = std::mem::take(&mut self.named);
+                    }
                     return Err(NotTaken::Store(error));
                 }
                 Err(CommitError::Unknown(why)) => return Err(NotTaken::Unknown(why)),

@@ -62,7 +62,8 @@ impl Copy {
 pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     let store = context.configuration.store(None)?;
     let (target, force) = (arguments.target.clone(), arguments.force);
-    let copied = blocking(move || backup::backup(store.path(), &target, force)).await?;
+    let path = store.file("back up a database with pg_dump")?.to_path_buf();
+    let copied = blocking(move || backup::backup(&path, &target, force)).await?;
     let copy = Copy::new(&arguments.target, copied);
     context.printer.show(&copy, || copy.line())
 }

@@ -44,7 +44,9 @@ struct One<'a> {
 /// Checks it.
 pub(crate) async fn run(_arguments: &Arguments, context: &Context) -> Outcome {
     let store = context.configuration.store(None)?;
-    let path = store.path().to_path_buf();
+    let path = store
+        .file("`pg_amcheck` and data checksums look after a database")?
+        .to_path_buf();
     let report = match tokio::task::spawn_blocking(move || audit(path)).await {
         Ok(report) => report.map_err(|error| host::refused(&error))?,
         Err(error) => return Err(Failure::new(format!("the checks broke: {error}"))),

@@ -26,8 +26,9 @@ pub(crate) struct Arguments {
 /// Puts it back.
 pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     let store = context.configuration.store(None)?;
-    let (source, target) = (arguments.backup.clone(), store.path().to_path_buf());
+    let path = store.file("restore a database with pg_restore")?;
+    let (source, target) = (arguments.backup.clone(), path.to_path_buf());
     let copied = blocking(move || backup::restore(source, target)).await?;
-    let copy = Copy::new(store.path(), copied);
+    let copy = Copy::new(path, copied);
     context.printer.show(&copy, || copy.line())
 }

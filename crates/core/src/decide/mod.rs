@@ -246,6 +246,10 @@ impl Turn<'_> {
             Command::FleetStatus => self.fleet_status(),
             Command::WaitOver(agent, ticket) => self.wait_over(agent, *ticket),
             Command::Tick => self.tick(),
+            Command::News(agents) => {
+                self.hear_news(agents.as_ref());
+                Ok(Reply::Now(Ok(Answer::Done)))
+            }
             Command::Pass => {
                 self.is_pass = true;
                 Ok(Reply::Now(Ok(Answer::Done)))

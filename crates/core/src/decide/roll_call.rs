@@ -455,6 +455,13 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// Another server may have started or stopped something of an agent that waits here.
+    pub(super) fn hear_news(&mut self, agents: Option<&BTreeSet<AgentId>>) {
+        let waiting = self.set.waiters.rows().map(|(id, _)| id);
+        let concerned = waiting.filter(|id| agents.is_none_or(|agents| agents.contains(*id)));
+        self.touched.extend(concerned.cloned());
+    }
+
     /// Answers the waiting syncs that this turn has something for.
     pub(super) fn wake_waiters(&mut self, answers: &mut Vec<(Ticket, Verdict)>) -> Need<()> {
         let mut touched = std::mem::take(&mut self.touched);

@@ -76,6 +76,20 @@ impl Wanted {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Adds the rows that `other` names, but not what it asks for without knowing what is there.
+    pub fn add_named(&mut self, other: &Self) {
+        self.task_ids.extend(other.task_ids.iter().cloned());
+        self.tasks.extend(other.tasks.iter().copied());
+        self.attempts.extend(other.attempts.iter().copied());
+        self.accounts.extend(other.accounts.iter().copied());
+        self.agents.extend(other.agents.iter().cloned());
+        self.scopes.extend(other.scopes.iter().cloned());
+        self.experiences.extend(other.experiences.iter().cloned());
+        self.locks.extend(other.locks.iter().cloned());
+        self.idempotency.extend(other.idempotency.iter().cloned());
+        self.jobs.extend(other.jobs.iter().cloned());
+    }
 }
 
 /// Whose idempotency key.
@@ -174,7 +188,8 @@ pub struct Rows {
     pub known_scopes: Vec<Scope>,
     /// The key of the newest task.
     pub newest: Option<TaskKey>,
-    /// When the last event happened: told by a census, so that time does not step back over a restart.
+    /// The time as the store knows it. A census tells when the last event happened, so that time does not step back
+    /// over a restart. Where servers share a store each load tells what time it is there, after the last lock.
     pub latest: Option<Timestamp>,
     /// Something was left out because another server has locked it.
     pub skipped: bool,

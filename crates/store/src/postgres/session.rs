@@ -93,7 +93,8 @@ impl Live {
 
 /// One connection, with the thread that asks.
 pub(super) struct Session {
-    runtime: Runtime,
+    /// Gone only at the end.
+    runtime: Option<Runtime>,
     config: Config,
     prepares: bool,
     live: Option<Live>,
@@ -116,7 +117,7 @@ impl Session {
             .build()
             .map_err(|error| Failure::Away(format!("no connection can be made: {error}")))?;
         Ok(Self {
-            runtime,
+            runtime: Some(runtime),
             config: config.clone(),
             prepares,
             live: None,
@@ -144,12 +145,9 @@ impl Session {
     {
         if self.is_lost() {
             self.live = None;
-            self.live = Some(self.runtime.block_on(connect(&self.config, self.prepares))?);
+            self.live = Some(self.wait(connect(&self.config, self.prepares))?);
         }
-        let Some(live) = &self.live else {
-            return Err(Failure::Away("the connection is lost".into()));
-        };
-        self.runtime.block_on(ask(live))
+        self.go_on(ask)
     }
 
     /// Runs something on the connection that is there.
@@ -158,8 +156,24 @@ impl Session {
         F: Future<Output = Result<T, Failure>>,
     {
         match &self.live {
-            Some(live) => self.runtime.block_on(ask(live)),
+            Some(live) => self.wait(ask(live)),
             None => Err(Failure::Away("the connection is lost".into())),
+        }
+    }
+
+    fn wait<T>(&self, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(future),
+            None => Err(Failure::Away("the connection is closed".into())),
+        }
+    }
+}
+
+impl Drop for Session {
+    /// Whoever drops it may be in the middle of something asynchronous, where a runtime must not be waited for.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
         }
     }
 }
