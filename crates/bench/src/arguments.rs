@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use adjutant_postgres_fixture::Cluster;
+
 use crate::measure::Measure;
 
 /// How it is used.
@@ -27,6 +29,7 @@ Options:
   --samples N       how many single submissions, 10-100000 [default: 2000]
   --backlog N       the long backlog, 1000-5000000 [default: 1000000]
   --agents N        the most waiting agents, 1-15000 [default: 10000]
+  --postgres        on PostgreSQL: a cluster of its own, durable, with the settings that it comes with
   --json            one JSON object at the end instead of lines
   --help            this text
 
@@ -44,6 +47,8 @@ pub(crate) struct Arguments {
     pub(crate) backlog: usize,
     pub(crate) agents: usize,
     pub(crate) json: bool,
+    /// The PostgreSQL to measure on; none for the embedded store.
+    pub(crate) cluster: Option<Cluster>,
 }
 
 impl Arguments {
@@ -59,12 +64,17 @@ impl Arguments {
             backlog: 1_000_000,
             agents: 10_000,
             json: false,
+            cluster: None,
         };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word}: a value is missing"));
             match word.as_str() {
                 "--help" | "-h" => return Ok(None),
                 "--json" => arguments.json = true,
+                "--postgres" => {
+                    let cluster = Cluster::own().ok_or("--postgres: there is no PostgreSQL on this machine")?;
+                    arguments.cluster = Some(cluster);
+                }
                 "--binary" => arguments.binary = value()?.into(),
                 "--dir" => arguments.dir = Some(value()?.into()),
                 "--seconds" => {

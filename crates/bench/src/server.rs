@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use adjutant_postgres_fixture::{Cluster, Database};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -27,6 +28,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) pid: u32,
     _dir: TemporaryDir,
+    _database: Option<Database>,
 }
 
 impl Server {
@@ -40,8 +42,11 @@ impl Server {
         })?;
         let dir = TemporaryDir::new(arguments)?;
         let log = dir.path().join("server.log");
+        let database = arguments.cluster.as_ref().map(Cluster::database);
+        let store = database.as_ref().map(|database| ["--store", database.url()]);
         let mut child = Command::new(&binary)
             .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(store.into_iter().flatten())
             .args(flags)
             .current_dir(dir.path())
             // Settings of whoever measures would be measured too.
@@ -73,6 +78,7 @@ impl Server {
                 address,
                 pid,
                 _dir: dir,
+                _database: database,
             }),
             None => Err(io::Error::other(format!(
                 "the server did not start: {}",

@@ -267,10 +267,13 @@ impl<S: Store> Run<S> {
                 next_watch = now + self.watch_interval;
             }
             self.look_at_space(now);
+            // This turn begins after the commit that the pass is to follow: one turn does for both.
+            if !letters.is_empty() && now >= self.passes.next {
+                letters.push(self.own(Command::Pass));
+            }
             if !letters.is_empty() {
                 self.turn(letters)?;
-            }
-            if self.clock.now() >= self.passes.next {
+            } else if now >= self.passes.next {
                 self.pass()?;
             }
             if !stop && self.clock.now() >= self.forgetting.next() {
@@ -370,7 +373,13 @@ impl<S: Store> Run<S> {
             }
         }
         match self.try_turn(&requests)? {
-            Ok(taken) => self.publish(taken),
+            Ok(taken) => {
+                if requests.iter().any(|request| matches!(request.command, Command::Pass)) {
+                    let now = self.clock.now();
+                    self.passes.taken(taken.skipped, now);
+                }
+                self.publish(taken);
+            }
             Err(NotTaken::Store(error)) => self.refuse(&requests, &storage(&error)),
             Err(NotTaken::Bug(why)) if requests.len() == 1 => self.bug(&requests, &why),
             Err(NotTaken::Bug(why)) => {

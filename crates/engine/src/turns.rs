@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use adjutant_core::command::{Answer, Command, Request, Ticket};
-use adjutant_core::decide::{Decision, Outcome, Verdict, decide};
+use adjutant_core::decide::{Decision, Outcome, Verdict, decide, foresee};
 use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::Wanted;
@@ -121,7 +121,12 @@ impl<S: Store> Turns<S> {
 
     fn decide(&mut self, requests: &[Request], mut now: Timestamp) -> Result<Outcome, StoreError> {
         self.named = Wanted::default();
-        let foreseen = std::mem::take(&mut self.foreseen);
+        let mut foreseen = std::mem::take(&mut self.foreseen);
+        if self.store.is_shared() {
+            let sure = foresee(requests);
+            foreseen.add_named(&sure);
+            (foreseen.queues, foreseen.roomy) = (sure.queues, sure.roomy);
+        }
         if !foreseen.is_empty() {
             now = self.load(&foreseen)?.unwrap_or(now);
         }

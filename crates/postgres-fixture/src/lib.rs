@@ -67,6 +67,12 @@ pub fn shared() -> Option<&'static Cluster> {
 /// A PostgreSQL server and its databases.
 pub struct Cluster(Arc<Server>);
 
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").finish_non_exhaustive()
+    }
+}
+
 impl Cluster {
     /// A cluster of its own, with durable commits, for tests that stop the server. It goes with the value and the
     /// databases in it.

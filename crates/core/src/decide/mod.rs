@@ -24,6 +24,7 @@
 //! | `allowance` | what is set for a scope, checks, resets |
 //! | `clock` | what the passing of time alone brings |
 //! | `waiting` | why something waits |
+//! | `foresee` | what a turn is sure to need |
 
 mod account;
 mod allowance;
@@ -34,6 +35,7 @@ mod conduct;
 mod custody;
 mod dispatch;
 mod external;
+mod foresee;
 mod hold;
 mod operate;
 mod registration;
@@ -41,6 +43,8 @@ mod roll_call;
 mod submit;
 mod usage;
 mod waiting;
+
+pub use foresee::foresee;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -259,7 +263,7 @@ impl Turn<'_> {
 
     /// Dispatches, then works out the answers.
     fn finish(mut self) -> Need<Outcome> {
-        let mut pass = !self.set.is_complete() && !self.is_pass && !self.set.opened.is_empty();
+        let mut pass = !self.set.is_complete() && !self.set.opened.is_empty();
         self.dispatch()?;
         // Where servers share a store the set does not live on: what this turn did not get to is for the pass.
         pass |= !self.set.is_complete()

@@ -6,6 +6,7 @@ use super::rows::{Rows, Wanted};
 use super::{Halt, LAST_KEY, WorkingSet};
 use crate::agent::Agent;
 use crate::limit::Scope;
+use crate::router::indexed::Fleet;
 use crate::time::{Span, Timestamp};
 
 impl WorkingSet {
@@ -104,6 +105,11 @@ impl WorkingSet {
         }
         if let (Some(until), Some(due)) = (wanted.due, rows.due) {
             self.due = Some((until, due));
+        }
+        if wanted.everyone {
+            self.onlookers.clear();
+            self.audience = Fleet::default();
+            self.onlookers_at = rows.latest.unwrap_or(self.last_now);
         }
         for onlooker in rows.onlookers {
             self.onlookers.insert(onlooker.agent.id.clone(), onlooker);

@@ -174,6 +174,8 @@ pub struct WorkingSet {
     /// All agents, for answers only, where the set is not complete.
     onlookers: BTreeMap<AgentId, Onlooker>,
     audience: Fleet,
+    /// When they were looked at.
+    onlookers_at: Timestamp,
     lane: u8,
     wanted: Wanted,
     bodies: Vec<(TaskKey, Arc<Body>)>,

@@ -8,6 +8,9 @@ use crate::limit::Scope;
 use crate::task::Task;
 use crate::time::{Span, Timestamp};
 
+/// How long agents are remembered as they were seen. Only what a waiting task is said to wait for hangs on it.
+const ONLOOKERS_LAST: Span = Span::from_millis(200);
+
 impl WorkingSet {
     /// A point to return to.
     pub(crate) fn mark(&self) -> Mark {
@@ -269,7 +272,17 @@ impl WorkingSet {
     #[must_use]
     pub fn successor(mut self) -> Self {
         self.waiters.settle(|_, _| true, |_, _| {});
+        let everyone = self.may_see_onlookers_again();
+        let (onlookers, audience) = if everyone {
+            (self.onlookers, self.audience)
+        } else {
+            Default::default()
+        };
         Self {
+            everyone,
+            onlookers,
+            audience,
+            onlookers_at: self.onlookers_at,
             told_strange: self.told_strange,
             waiters: self.waiters,
             classes: self.classes,
@@ -285,6 +298,26 @@ impl WorkingSet {
             locks_swept: self.locks_swept,
             ..Self::new(self.settings, false)
         }
+    }
+
+    /// Whether the agents as they were last seen do for the answers of the next turn: for a moment, unless this turn
+    /// itself has changed who is there, or what somebody may use.
+    fn may_see_onlookers_again(&self) -> bool {
+        let same = |change: &table::Change<_, Agent>| match (&change.before, &change.now) {
+            (Some(before), Some(now)) => {
+                let softened = Agent {
+                    attempts: now.attempts.clone(),
+                    fast_failures: now.fast_failures.clone(),
+                    ..(**before).clone()
+                };
+                softened.same_stored(now)
+            }
+            _ => false,
+        };
+        self.everyone
+            && self.last_now < self.onlookers_at + ONLOOKERS_LAST
+            && self.policies.is_clean()
+            && self.agents.changes().all(|change| same(&change))
     }
 
     /// The time of the last turn, or what the rows spoke of at the start: no turn lies before it.

@@ -187,6 +187,23 @@ pub(super) fn class_of(row: &Row) -> Result<ClassId> {
     Ok(ClassId(column(row, 2)?))
 }
 
+/// The attempt that a row of a task in progress is in.
+pub(super) fn attempt_of(row: &Row) -> Result<Option<AttemptKey>> {
+    #[derive(Deserialize)]
+    struct Current {
+        #[serde(default)]
+        attempt: u32,
+    }
+    if column::<i16>(row, 4)? != i16::from(Status::InProgress.code()) {
+        return Ok(None);
+    }
+    let current: Current = sound("task.state", read_json(row.try_get(8)?))?;
+    Ok(Some(AttemptKey {
+        task: TaskKey(column(row, 0)?),
+        number: current.attempt,
+    }))
+}
+
 pub(super) fn read_task(row: &Row, class: &Arc<Class>) -> Result<Arc<Task>> {
     let state: TaskState = sound("task.state", read_json(row.try_get(8)?))?;
     Ok(Arc::new(Task {

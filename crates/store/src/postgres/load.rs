@@ -20,7 +20,7 @@ use adjutant_core::time::Timestamp;
 use tokio_postgres::Row;
 
 use super::codec::{
-    class_of, column, order_of, rank, read_accounts, read_agent, read_attempt, read_attempt_key, read_counter,
+    attempt_of, class_of, column, order_of, rank, read_accounts, read_agent, read_attempt, read_attempt_key, read_counter,
     read_order, read_policy, read_replay, read_task, scope,
 };
 use super::presence::Presence;
@@ -85,6 +85,7 @@ impl Loading<'_> {
         let mut rows = Rows::default();
         let mut tasks = Vec::new();
         self.named(&answers, &places, &mut rows, &mut tasks)?;
+        self.attempts_with(wanted, &tasks, &mut rows)?;
         self.lists(wanted, &answers, &places, &mut rows, &mut tasks)?;
         if let Some(place) = places.due {
             self.due(wanted, &answers[place..], &mut rows)?;
@@ -281,6 +282,34 @@ impl Loading<'_> {
         for row in of(places.classes) {
             self.classes.add(row)?;
         }
+        Ok(())
+    }
+
+    /// What goes with what was named, and is sure to be asked for next: the open attempts of agents and of tasks, with
+    /// their ledger lines.
+    fn attempts_with(&mut self, wanted: &Wanted, tasks: &[Row], rows: &mut Rows) -> Result<(), Failure> {
+        let mut keys = BTreeSet::new();
+        for agent in &rows.agents {
+            keys.extend(agent.attempts.iter().copied());
+        }
+        for row in tasks {
+            keys.extend(attempt_of(row)?);
+        }
+        keys.retain(|key| !wanted.attempts.contains(key));
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let (of_tasks, numbers) = pairs(&keys);
+        keys.retain(|key| !wanted.accounts.contains(key));
+        let (of_accounts, account_numbers) = pairs(&keys);
+        let mut batch = Batch::default();
+        batch.ask(Sql::LockAttempts, vec![Box::new(of_tasks), Box::new(numbers)]);
+        batch.ask(Sql::Lines, vec![Box::new(of_accounts), Box::new(account_numbers)]);
+        let answers = self.more(batch)?;
+        for row in &answers[0] {
+            rows.attempts.push(read_attempt(row)?);
+        }
+        rows.accounts.extend(read_accounts(&answers[1])?);
         Ok(())
     }
 

@@ -353,7 +353,7 @@ impl Postgres {
         };
         let mut writing = commit::first(changes, &self.presence, &self.named, author);
         let first = std::mem::take(&mut writing.batch);
-        let frame = if self.begun { Frame::Within } else { Frame::Begin };
+        let frame = if self.begun { Frame::Write } else { Frame::Begin };
         if !writing.is_needed {
             self.roll_back();
             self.remember(writing.heard);
