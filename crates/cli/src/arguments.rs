@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, allowance, backup, completions, doctor, events, limit, model, openapi, repo, restore, serve,
-    status, task, token, up, worker,
+    agent, allowance, backup, completions, doctor, events, limit, migrate_store, model, openapi, repo,
+    restore, serve, status, task, token, up, worker,
 };
 
 /// Roll-call, routing and rations for fleets of AI agents.
@@ -115,6 +115,7 @@ pub(crate) enum Command {
     Token(token::Command),
     Backup(backup::Arguments),
     Restore(restore::Arguments),
+    MigrateStore(migrate_store::Arguments),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
     Openapi(openapi::Arguments),

@@ -5,7 +5,8 @@
 //!
 //! [`memory`] is the specification, also of what servers that share a database meet: locked rows, rows that are
 //! skipped because another holds them, turns that overlap. [`sqlite`] is the embedded store of one process,
-//! [`postgres`] that of many servers. All run the same conformance suite, in `tests/conformance`.
+//! [`postgres`] that of many servers. All run the same conformance suite, in `tests/conformance`. [`transfer`] moves a
+//! whole store from one kind to another.
 //!
 //! # Not here
 //! When a row is loaded, and what is done with it: the core and the engine.
@@ -16,6 +17,7 @@ mod payload;
 pub mod postgres;
 mod read;
 pub mod sqlite;
+pub mod transfer;
 
 pub use read::{Details, Page, Reader, StoredTask, TaskFilter};
 

@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod limit;
+pub(crate) mod migrate_store;
 pub(crate) mod model;
 pub(crate) mod openapi;
 pub(crate) mod repo;
@@ -39,6 +40,7 @@ pub(crate) async fn run(command: Command, context: Context) -> Outcome {
         Command::Token(command) => token::run(command, &context).await,
         Command::Backup(arguments) => backup::run(&arguments, &context).await,
         Command::Restore(arguments) => restore::run(&arguments, &context).await,
+        Command::MigrateStore(arguments) => migrate_store::run(&arguments, &context).await,
         Command::Doctor(arguments) => doctor::run(&arguments, &context).await,
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Openapi(arguments) => openapi::run(&arguments),

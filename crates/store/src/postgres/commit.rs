@@ -149,6 +149,33 @@ pub(super) fn second(
     Ok(batch)
 }
 
+/// Everything but the events, where nobody else is and nothing was before.
+pub(super) fn fill(changes: &Changes) -> Result<Batch, Failure> {
+    let mut batch = Batch::default();
+    tasks(changes, &mut batch);
+    texts(changes, &mut batch);
+    attempts(changes, &mut batch);
+    accounts(changes, &mut batch);
+    // No server has heard of the agents.
+    agents(changes, &Presence::new(0), &mut batch);
+    locks(changes, &mut batch);
+    access(changes, &Named::default(), &mut batch);
+    let names: Vec<String> = scopes(changes).into_iter().map(ToString::to_string).collect();
+    if !names.is_empty() {
+        batch.ask(Sql::MakeScopes, vec![Box::new(names)]);
+    }
+    set_policies(changes, &HashMap::new(), &HashMap::new(), &mut batch)?;
+    let counters = changes.counters.iter().filter_map(|change| change.now.as_deref());
+    let (names, counters): (Vec<String>, Vec<String>) = counters
+        .map(|now| (now.scope.to_string(), array(&counter(now))))
+        .unzip();
+    if !names.is_empty() {
+        batch.ask(Sql::UpdateCounters, vec![Box::new(names), Box::new(counters)]);
+    }
+    experiences(changes, &mut batch);
+    Ok(batch)
+}
+
 /// Whether decisions hang on what is used of a scope. For agents there may be a default that is not stored.
 fn is_guarded(scope: &Scope, seen: Option<&Seen>) -> bool {
     matches!(scope, Scope::Agent(_))

@@ -19,6 +19,7 @@ mod presence;
 mod read;
 mod session;
 mod statements;
+pub(crate) mod transfer;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -11,12 +11,12 @@ use super::session::Session;
 use super::Failure;
 
 /// The schema, step by step.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
 /// The oldest schema with which this program can work: it is that of the version before, whose servers may still run
 /// on a database that this one has brought up to date.
 const OLDEST_KNOWN: usize = 1;
 /// One server at a time brings the schema up to date and chooses a lane: "adjutant" in ASCII, cut to a number.
-const ENTRANCE: i64 = 0x0061_646a_7574_616e;
+pub(super) const ENTRANCE: i64 = 0x0061_646a_7574_616e;
 /// A server that was not heard of for so long has no lane any more when all are taken.
 const LANE_HOUR: i64 = 3_600 * 1_000_000;
 
@@ -89,7 +89,7 @@ pub(super) fn configuration(url: &str) -> Result<Config, OpenError> {
 }
 
 /// Where a database is, without the password.
-fn place(config: &Config) -> String {
+pub(super) fn place(config: &Config) -> String {
     let host = match config.get_hosts().first() {
         Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
         Some(tokio_postgres::config::Host::Unix(path)) => path.display().to_string(),
@@ -106,6 +106,9 @@ pub(super) fn unreachable(config: &Config, failure: &Failure) -> OpenError {
             Some(code) if *code == SqlState::INVALID_CATALOG_NAME => "; make it with `createdb`",
             Some(code) if *code == SqlState::TOO_MANY_CONNECTIONS => {
                 "; raise max_connections: each server needs eight"
+            }
+            Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => {
+                "; another process starts on it, or moves a store (`adjutant migrate-store`): wait for its end"
             }
             Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
                 "; the user must own the database, or be granted CREATE on its schema"
@@ -131,6 +134,15 @@ pub(super) struct Entered {
 /// Brings the schema up to date, and enters this server into the list.
 pub(super) fn enter(session: &mut Session, config: &Config) -> Result<Entered, OpenError> {
     let told = |failure: Failure| unreachable(config, &failure);
+    check_version(session, config)?;
+    run(session, "BEGIN").map_err(told)?;
+    let entered = migrate(session, config).and_then(|()| take_lane(session, config));
+    run(session, if entered.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(told)?;
+    entered
+}
+
+/// Connects, and looks whether the database has what this program needs.
+pub(super) fn check_version(session: &mut Session, config: &Config) -> Result<(), OpenError> {
     let version = session
         .run(|live| async {
             let row = live.client.query_one("SHOW server_version_num", &[]).await?;
@@ -138,27 +150,53 @@ pub(super) fn enter(session: &mut Session, config: &Config) -> Result<Entered, O
             let row = live.client.query_one("SHOW server_version", &[]).await?;
             Ok((number, column::<String>(&row, 0)?))
         })
-        .map_err(told)?;
+        .map_err(|failure| unreachable(config, &failure))?;
     if version.0.parse::<u32>().unwrap_or(0) < 150_000 {
         return Err(OpenError::Old { found: version.1 });
     }
-    run(session, "BEGIN").map_err(told)?;
-    let entered = migrate(session, config).and_then(|()| take_lane(session, config));
-    run(session, if entered.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(told)?;
-    entered
+    Ok(())
 }
 
 fn run(session: &Session, sql: &str) -> Result<(), Failure> {
     session.go_on(|live| async { Ok(live.client.batch_execute(sql).await?) })
 }
 
-fn migrate(session: &Session, config: &Config) -> Result<(), OpenError> {
+/// Brings the schema up to date, in a transaction. From here to its end no server comes in.
+pub(super) fn migrate(session: &Session, config: &Config) -> Result<(), OpenError> {
     let told = |failure: Failure| unreachable(config, &failure);
-    let (tables, meta) = session
+    session
         .go_on(|live| async {
             // Another server may be about to do the same for as long as it takes.
             live.client.batch_execute("SET LOCAL lock_timeout = '120s'; SET LOCAL statement_timeout = 0").await?;
-            live.client.execute("SELECT pg_advisory_xact_lock($1)", &[&ENTRANCE]).await?;
+            Ok(live.client.execute("SELECT pg_advisory_xact_lock($1)", &[&ENTRANCE]).await?)
+        })
+        .map_err(told)?;
+    let found = identify(session, config)?;
+    debug_assert!(OLDEST_KNOWN <= MIGRATIONS.len(), "a version knows itself");
+    for step in &MIGRATIONS[found..] {
+        run(session, step).map_err(told)?;
+    }
+    if found == MIGRATIONS.len() {
+        return Ok(());
+    }
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| OpenError::Url(format!("the system gives no random bytes: {error}")))?;
+    session
+        .go_on(|live| async {
+            let put = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+            let schema = MIGRATIONS.len().to_string().into_bytes();
+            live.client.execute(put, &[&"adjutant schema", &schema]).await?;
+            let keep = "INSERT INTO meta (name, value) VALUES ('secret', $1) ON CONFLICT (name) DO NOTHING";
+            live.client.execute(keep, &[&secret.as_slice()]).await?;
+            Ok(())
+        })
+        .map_err(told)
+}
+
+/// Finds out whose database it is, and how many steps of the schema it has taken: none when it is empty.
+pub(super) fn identify(session: &Session, config: &Config) -> Result<usize, OpenError> {
+    let (tables, meta) = session
+        .go_on(|live| async {
             let tables = "SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace \
                           WHERE nspname = current_schema() AND relkind IN ('r', 'p')";
             let rows = live.client.query(tables, &[]).await?;
@@ -172,7 +210,7 @@ fn migrate(session: &Session, config: &Config) -> Result<(), OpenError> {
             };
             Ok((tables, meta))
         })
-        .map_err(told)?;
+        .map_err(|failure| unreachable(config, &failure))?;
     let found = match meta.map(String::from_utf8) {
         Some(Ok(text)) => text.parse().unwrap_or(usize::MAX),
         Some(Err(_)) => usize::MAX,
@@ -194,25 +232,7 @@ fn migrate(session: &Session, config: &Config) -> Result<(), OpenError> {
             known: MIGRATIONS.len(),
         });
     }
-    debug_assert!(OLDEST_KNOWN <= MIGRATIONS.len(), "a version knows itself");
-    for step in &MIGRATIONS[found..] {
-        run(session, step).map_err(told)?;
-    }
-    if found == MIGRATIONS.len() {
-        return Ok(());
-    }
-    let mut secret = [0; 32];
-    getrandom::fill(&mut secret).map_err(|error| OpenError::Url(format!("the system gives no random bytes: {error}")))?;
-    session
-        .go_on(|live| async {
-            let put = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-            let schema = MIGRATIONS.len().to_string().into_bytes();
-            live.client.execute(put, &[&"adjutant schema", &schema]).await?;
-            let keep = "INSERT INTO meta (name, value) VALUES ('secret', $1) ON CONFLICT (name) DO NOTHING";
-            live.client.execute(keep, &[&secret.as_slice()]).await?;
-            Ok(())
-        })
-        .map_err(told)
+    Ok(found)
 }
 
 /// The smallest lane that nobody has, or else that of the server that was silent for the longest time.

@@ -156,6 +156,18 @@ impl Session {
         self.live = None;
     }
 
+    /// Prepares the statements of the turns on a connection that was made before there were tables.
+    pub(super) fn prepare(&mut self) -> Result<(), Failure> {
+        let statements = self.go_on(|live| async {
+            let prepared = ALL.iter().map(|sql| live.client.prepare(sql));
+            Ok(try_join_all(prepared).await?)
+        })?;
+        if let Some(live) = &mut self.live {
+            live.statements = statements;
+        }
+        Ok(())
+    }
+
     /// Runs something on the connection, which is made if it must be.
     pub(super) fn run<'a, T, F>(&'a mut self, ask: impl FnOnce(&'a Live) -> F) -> Result<T, Failure>
     where

@@ -123,7 +123,7 @@ pub fn restore(backup: impl AsRef<Path>, store: impl AsRef<Path>) -> Result<Copi
 
 /// There must be no store, and no log of one: SQLite would take it for that of the new file. What a clean end leaves is
 /// empty and goes.
-fn make_room(store: &Path) -> Result<(), CopyError> {
+pub(super) fn make_room(store: &Path) -> Result<(), CopyError> {
     if store.symlink_metadata().is_ok() {
         return Err(CopyError::Exists { path: store.into() });
     }
@@ -209,21 +209,21 @@ enum Unwritten {
 }
 
 /// The name of an unfinished copy.
-fn part_of(target: &Path) -> Option<PathBuf> {
+pub(super) fn part_of(target: &Path) -> Option<PathBuf> {
     let name = target.file_name()?;
     Some(companion(&target.with_file_name(name), ".part"))
 }
 
 /// A copy that is not finished; gone when it is dropped.
-struct Part {
-    path: PathBuf,
+pub(super) struct Part {
+    pub(super) path: PathBuf,
     /// Held so that no other process writes to the same file.
-    file: File,
+    pub(super) file: File,
 }
 
 impl Part {
     /// Begins one. What a crash left there is overwritten.
-    fn begin(path: PathBuf) -> Result<Self, CopyError> {
+    pub(super) fn begin(path: PathBuf) -> Result<Self, CopyError> {
         let unwritable = |error: &io::Error| CopyError::Unwritable {
             path: path.clone(),
             why: error.to_string(),
@@ -270,7 +270,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 /// Puts a finished file in its place, and makes that last.
-fn put(part: &Path, target: &Path, replace: bool) -> io::Result<()> {
+pub(super) fn put(part: &Path, target: &Path, replace: bool) -> io::Result<()> {
     if replace {
         std::fs::rename(part, target)?;
     } else {

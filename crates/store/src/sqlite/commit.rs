@@ -18,6 +18,16 @@ use crate::{MAX_FORGOTTEN, MAX_OUTPUT_BYTES, payload};
 /// Writes everything but the COMMIT. Gives how far the store is then.
 pub(super) fn write(db: &Connection, changes: &Changes, before: Position) -> Result<Position> {
     db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    rows(db, changes)?;
+    if changes.events.is_empty() {
+        return quiet(db, before);
+    }
+    let seq = events(db, &changes.events, before.seq)?;
+    Ok(Position { seq, ..before })
+}
+
+/// Writes everything but the events.
+pub(super) fn rows(db: &Connection, changes: &Changes) -> Result<()> {
     for change in &changes.tasks {
         task(db, change)?;
     }
@@ -59,12 +69,7 @@ pub(super) fn write(db: &Connection, changes: &Changes, before: Position) -> Res
             .execute(params![change.key.0.0, change.key.1.0, dependency(*edge)])?;
         }
     }
-    access(db, changes)?;
-    if changes.events.is_empty() {
-        return quiet(db, before);
-    }
-    let seq = events(db, &changes.events, before.seq)?;
-    Ok(Position { seq, ..before })
+    access(db, changes)
 }
 
 /// Counts a commit without events.

@@ -20,6 +20,7 @@ mod mark;
 mod onlooker;
 mod open;
 mod read;
+pub(crate) mod transfer;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

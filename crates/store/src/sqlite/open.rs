@@ -215,7 +215,7 @@ fn identify(writer: &Connection, path: &Path) -> Result<usize, OpenError> {
 }
 
 /// Looks whether all that was acknowledged is there, and sound, before anything is changed.
-fn look_for_damage(writer: &Connection, path: &Path, schema: usize) -> Result<(), OpenError> {
+pub(super) fn look_for_damage(writer: &Connection, path: &Path, schema: usize) -> Result<(), OpenError> {
     let unusable = |error: rusqlite::Error| explain(path, &error);
     if schema == 0 {
         return Ok(());

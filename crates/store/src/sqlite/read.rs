@@ -256,7 +256,7 @@ fn details(db: &Connection, task: &Task) -> Result<Details> {
     Ok(details)
 }
 
-fn read_event(row: &Row<'_>) -> Result<Event> {
+pub(super) fn read_event(row: &Row<'_>) -> Result<Event> {
     let kind = row.get_ref(1)?.as_str()?;
     let task = match (row.get::<_, Option<i64>>(2)?, row.get::<_, Option<String>>(3)?) {
         (Some(key), Some(id)) => Some((TaskKey(key), id.into())),
