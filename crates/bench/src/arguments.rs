@@ -72,7 +72,8 @@ impl Arguments {
                 "--help" | "-h" => return Ok(None),
                 "--json" => arguments.json = true,
                 "--postgres" => {
-                    let cluster = Cluster::own().ok_or("--postgres: there is no PostgreSQL on this machine")?;
+                    let cluster =
+                        Cluster::own().ok_or("--postgres: there is no PostgreSQL on this machine")?;
                     arguments.cluster = Some(cluster);
                 }
                 "--binary" => arguments.binary = value()?.into(),

@@ -43,7 +43,9 @@ impl Tally {
         Self {
             start: self.start,
             jobs: (current.jobs + self.jobs).saturating_sub(before.jobs),
-            tokens: current.tokens.saturating_add(self.tokens.saturating_sub(before.tokens)),
+            tokens: current
+                .tokens
+                .saturating_add(self.tokens.saturating_sub(before.tokens)),
             cost: current.cost + self.cost - before.cost,
             pull_requests: (current.pull_requests + self.pull_requests).saturating_sub(before.pull_requests),
             issues: (current.issues + self.issues).saturating_sub(before.issues),

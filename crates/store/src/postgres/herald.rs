@@ -62,7 +62,9 @@ impl Herald {
         let spawned = std::thread::Builder::new().name("herald".into()).spawn(move || {
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime.block_on(work.run()),
-                Err(error) => tracing::error!(%error, "servers do not hear of each other's commits: they sweep"),
+                Err(error) => {
+                    tracing::error!(%error, "servers do not hear of each other's commits: they sweep");
+                }
             }
         });
         if let Err(error) = spawned {
@@ -103,7 +105,9 @@ impl Work {
         loop {
             match self.serve().await {
                 Ok(()) => return,
-                Err(failure) => tracing::debug!(%failure, "the connection on which servers hear of each other is lost"),
+                Err(failure) => {
+                    tracing::debug!(%failure, "the connection on which servers hear of each other is lost");
+                }
             }
             tokio::time::sleep(PAUSE).await;
             if self.arriving.is_closed() {

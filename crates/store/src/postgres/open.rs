@@ -6,9 +6,9 @@ use adjutant_core::time::Timestamp;
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
+use super::Failure;
 use super::codec::column;
 use super::session::Session;
-use super::Failure;
 
 /// The schema, step by step.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
@@ -41,7 +41,9 @@ pub enum OpenError {
         found: String,
     },
     /// A newer version of this program has changed it.
-    #[error("the database {database} was brought to schema {found} by a newer version (this program knows {known})")]
+    #[error(
+        "the database {database} was brought to schema {found} by a newer version (this program knows {known})"
+    )]
     Newer {
         /// Where it is.
         database: String,
@@ -68,12 +70,10 @@ pub enum OpenError {
 
 /// What a URL says, with what every connection has.
 pub(super) fn configuration(url: &str) -> Result<Config, OpenError> {
-    let mut config: Config = url
-        .parse()
-        .map_err(|error: tokio_postgres::Error| {
-            let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
-            OpenError::Url(format!("{error}{cause}"))
-        })?;
+    let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+        OpenError::Url(format!("{error}{cause}"))
+    })?;
     if config.get_application_name().is_none() {
         config.application_name("adjutant");
     }
@@ -157,8 +157,12 @@ fn migrate(session: &Session, config: &Config) -> Result<(), OpenError> {
     let (tables, meta) = session
         .go_on(|live| async {
             // Another server may be about to do the same for as long as it takes.
-            live.client.batch_execute("SET LOCAL lock_timeout = '120s'; SET LOCAL statement_timeout = 0").await?;
-            live.client.execute("SELECT pg_advisory_xact_lock($1)", &[&ENTRANCE]).await?;
+            live.client
+                .batch_execute("SET LOCAL lock_timeout = '120s'; SET LOCAL statement_timeout = 0")
+                .await?;
+            live.client
+                .execute("SELECT pg_advisory_xact_lock($1)", &[&ENTRANCE])
+                .await?;
             let tables = "SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace \
                           WHERE nspname = current_schema() AND relkind IN ('r', 'p')";
             let rows = live.client.query(tables, &[]).await?;
@@ -166,7 +170,10 @@ fn migrate(session: &Session, config: &Config) -> Result<(), OpenError> {
             let meta = if tables.iter().any(|table| table == "meta") {
                 let ours = "SELECT value FROM meta WHERE name = 'adjutant schema'";
                 let row = live.client.query_opt(ours, &[]).await;
-                row.ok().flatten().map(|row| column::<Vec<u8>>(&row, 0)).transpose()?
+                row.ok()
+                    .flatten()
+                    .map(|row| column::<Vec<u8>>(&row, 0))
+                    .transpose()?
             } else {
                 None
             };
@@ -202,7 +209,8 @@ fn migrate(session: &Session, config: &Config) -> Result<(), OpenError> {
         return Ok(());
     }
     let mut secret = [0; 32];
-    getrandom::fill(&mut secret).map_err(|error| OpenError::Url(format!("the system gives no random bytes: {error}")))?;
+    getrandom::fill(&mut secret)
+        .map_err(|error| OpenError::Url(format!("the system gives no random bytes: {error}")))?;
     session
         .go_on(|live| async {
             let put = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
@@ -224,9 +232,9 @@ fn take_lane(session: &Session, config: &Config) -> Result<Entered, OpenError> {
             let (now, seq): (i64, i64) = (column(&row, 0)?, column(&row, 1)?);
             let free = "SELECT lane FROM generate_series(0, 255) AS lane \
                         WHERE NOT EXISTS (SELECT FROM server WHERE server.lane = lane.lane) ORDER BY lane LIMIT 1";
-            let lane = match live.client.query_opt(free, &[]).await? {
-                Some(row) => i16::try_from(column::<i32>(&row, 0)?).unwrap_or(0),
-                None => {
+            let lane = if let Some(row) = live.client.query_opt(free, &[]).await? {
+                i16::try_from(column::<i32>(&row, 0)?).unwrap_or(0)
+            } else {
                     let silent = "UPDATE server SET lane = NULL WHERE id = (SELECT id FROM server \
                                   WHERE lane IS NOT NULL AND vouched_at < $1 ORDER BY vouched_at LIMIT 1) \
                                   RETURNING (SELECT old.lane FROM server AS old WHERE old.id = server.id)";
@@ -234,10 +242,9 @@ fn take_lane(session: &Session, config: &Config) -> Result<Entered, OpenError> {
                         return Ok(None);
                     };
                     column(&row, 0)?
-                }
             };
-            // Servers that ended are of no use once nobody can have been heard by them lately.
-            let old = "DELETE FROM server WHERE lane IS NULL AND vouched_at < $1";
+            // Servers that ended, however, are of no use once nobody can have been heard by them lately.
+            let old = "DELETE FROM server WHERE vouched_at < $1";
             live.client.execute(old, &[&(now - 24 * LANE_HOUR)]).await?;
             let enter = "INSERT INTO server (lane, version, started_at, vouched_at) VALUES ($1, $2, $3, $3) RETURNING id";
             let version = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
