@@ -46,21 +46,34 @@ impl PostgresReader {
         self.session.run(|live| async { query(live, sql, values).await })
     }
 
-    /// Asks several things of one state of the database.
-    fn consistently<T>(
-        &mut self,
-        ask: impl FnOnce(&mut Self) -> Result<T, Failure>,
-    ) -> Result<T, StoreError> {
-        let answer = self
-            .session
-            .run(|live| async { Ok(live.client.batch_execute(FROZEN).await?) })
-            .and_then(|()| ask(self));
-        let ended = self
-            .session
-            .go_on(|live| async { Ok(live.client.batch_execute("ROLLBACK").await?) });
-        if ended.is_err() {
-            self.session.hang_up();
+    /// Asks one thing.
+    fn ask(&mut self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
+        Ok(self.again(|reader| reader.rows(sql, values))?)
+    }
+
+    /// Asks once more when the connection turns out to be lost: a question may be repeated.
+    fn again<T>(&mut self, ask: impl Fn(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
+        match ask(self) {
+            Err(_) if self.session.is_lost() => ask(self),
+            answer => answer,
         }
+    }
+
+    /// Asks several things of one state of the database.
+    fn consistently<T>(&mut self, ask: impl Fn(&mut Self) -> Result<T, Failure>) -> Result<T, StoreError> {
+        let answer = self.again(|reader| {
+            let answer = reader
+                .session
+                .run(|live| async { Ok(live.client.batch_execute(FROZEN).await?) })
+                .and_then(|()| ask(reader));
+            let ended = reader
+                .session
+                .go_on(|live| async { Ok(live.client.batch_execute("ROLLBACK").await?) });
+            if ended.is_err() {
+                reader.session.hang_up();
+            }
+            answer
+        });
         Ok(answer?)
     }
 
@@ -308,7 +321,7 @@ impl Reader for PostgresReader {
     }
 
     fn events(&mut self, since: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        let rows = self.rows(
+        let rows = self.ask(
             "SELECT seq, kind, task, task_id, agent, at, payload FROM event WHERE seq > $1 ORDER BY seq LIMIT $2",
             &[&int(since), &int(limit as u64)],
         )?;
@@ -316,7 +329,7 @@ impl Reader for PostgresReader {
     }
 
     fn task_events(&mut self, task: TaskKey, since: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        let rows = self.rows(
+        let rows = self.ask(
             "SELECT seq, kind, task, task_id, agent, at, payload FROM event WHERE task = $1 AND seq > $2 \
              ORDER BY seq LIMIT $3",
             &[&task.0, &int(since), &int(limit as u64)],
@@ -326,7 +339,7 @@ impl Reader for PostgresReader {
 
     fn output(&mut self, task: TaskKey) -> Result<String, StoreError> {
         let mut text = String::new();
-        for row in self.rows("SELECT doc FROM output WHERE task = $1 ORDER BY id", &[&task.0])? {
+        for row in self.ask("SELECT doc FROM output WHERE task = $1 ORDER BY id", &[&task.0])? {
             text.push_str(&read_output(row.try_get(0).map_err(Failure::from)?)?);
         }
         let mut excess = text.len().saturating_sub(MAX_OUTPUT_BYTES);
@@ -338,7 +351,7 @@ impl Reader for PostgresReader {
 
     fn counts(&mut self) -> Result<[u64; 6], StoreError> {
         let mut counts = [0; 6];
-        for row in self.rows("SELECT status, count(*) FROM task GROUP BY status", &[])? {
+        for row in self.ask("SELECT status, count(*) FROM task GROUP BY status", &[])? {
             let status = u8::try_from(column::<i16>(&row, 0)?)
                 .ok()
                 .and_then(Status::from_code);
@@ -350,7 +363,7 @@ impl Reader for PostgresReader {
     }
 
     fn last_seq(&mut self) -> Result<u64, StoreError> {
-        let rows = self.rows("SELECT seq FROM event_head", &[])?;
+        let rows = self.ask("SELECT seq FROM event_head", &[])?;
         Ok(rows
             .first()
             .map_or(Ok(0), |row| column::<i64>(row, 0))?
@@ -358,7 +371,7 @@ impl Reader for PostgresReader {
     }
 
     fn tokens(&mut self) -> Result<Vec<AccessToken>, StoreError> {
-        let rows = self.rows(
+        let rows = self.ask(
             "SELECT name, digest, roles, created_at FROM token ORDER BY name",
             &[],
         )?;
@@ -366,7 +379,7 @@ impl Reader for PostgresReader {
     }
 
     fn secret(&mut self) -> Result<[u8; 32], StoreError> {
-        let rows = self.rows("SELECT value FROM meta WHERE name = 'secret'", &[])?;
+        let rows = self.ask("SELECT value FROM meta WHERE name = 'secret'", &[])?;
         let row = rows
             .first()
             .ok_or_else(|| StoreError::Broken("the secret is not there".into()))?;
