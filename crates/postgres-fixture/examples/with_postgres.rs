@@ -18,7 +18,12 @@ fn main() -> ExitCode {
         .env("ADJUTANT_TEST_POSTGRES", database.url())
         .status();
     match status {
-        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Ok(status) => ExitCode::from(
+            status
+                .code()
+                .and_then(|code| u8::try_from(code).ok())
+                .unwrap_or(1),
+        ),
         Err(error) => {
             eprintln!("error: {}: {error}", program.display());
             ExitCode::FAILURE

@@ -10,11 +10,9 @@ use super::Failure;
 use super::codec::column;
 use super::session::Session;
 
-/// The schema, step by step.
+/// The schema, step by step. A step leaves alone what servers of the version before need, because they may go on while
+/// this one starts.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
-/// The oldest schema with which this program can work: it is that of the version before, whose servers may still run
-/// on a database that this one has brought up to date.
-const OLDEST_KNOWN: usize = 1;
 /// One server at a time brings the schema up to date and chooses a lane: "adjutant" in ASCII, cut to a number.
 const ENTRANCE: i64 = 0x0061_646a_7574_616e;
 /// A server that was not heard of for so long has no lane any more when all are taken.
@@ -193,7 +191,6 @@ fn migrate(session: &Session, config: &Config) -> Result<(), OpenError> {
             });
         }
     };
-    // A newer version says up to which older one it can be used.
     if found > MIGRATIONS.len() {
         return Err(OpenError::Newer {
             database: place(config),
@@ -201,7 +198,6 @@ fn migrate(session: &Session, config: &Config) -> Result<(), OpenError> {
             known: MIGRATIONS.len(),
         });
     }
-    debug_assert!(OLDEST_KNOWN <= MIGRATIONS.len(), "a version knows itself");
     for step in &MIGRATIONS[found..] {
         run(session, step).map_err(told)?;
     }
