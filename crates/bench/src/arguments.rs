@@ -19,6 +19,7 @@ Measures (all when none is named):
   submit      submissions on many connections
   memory      resident memory and CPU: idle, and with agents that wait
   backlog     dispatch with few and with many tasks waiting
+  servers     with --postgres: from one server to an agent on another; two servers beside one
   flood       syncs of agents while submissions come at, and at five times, what the server can take
 
 Options:
@@ -72,7 +73,8 @@ impl Arguments {
                 "--help" | "-h" => return Ok(None),
                 "--json" => arguments.json = true,
                 "--postgres" => {
-                    let cluster = Cluster::own().ok_or("--postgres: there is no PostgreSQL on this machine")?;
+                    let cluster =
+                        Cluster::own().ok_or("--postgres: there is no PostgreSQL on this machine")?;
                     arguments.cluster = Some(cluster);
                 }
                 "--binary" => arguments.binary = value()?.into(),

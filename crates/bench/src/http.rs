@@ -43,12 +43,22 @@ impl Connection {
         self.receive(path).await
     }
 
+    /// Puts something in place.
+    pub(crate) async fn put(&mut self, path: &str, body: &[u8]) -> io::Result<&[u8]> {
+        self.send_by("PUT", path, body).await?;
+        self.receive(path).await
+    }
+
     /// Sends a request.
     pub(crate) async fn send(&mut self, path: &str, body: &[u8]) -> io::Result<()> {
+        self.send_by("POST", path, body).await
+    }
+
+    async fn send_by(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<()> {
         self.written.clear();
         write!(
             self.written,
-            "POST {path}{}Content-Length: {}\r\n\r\n",
+            "{method} {path}{}Content-Length: {}\r\n\r\n",
             self.common,
             body.len()
         )?;
@@ -78,7 +88,7 @@ impl Connection {
             let status = answer.lines().next().unwrap_or_default();
             let body = answer.get(head..).unwrap_or_default();
             return Err(io::Error::other(format!(
-                "POST {path} was answered with {status}: {body}"
+                "{path} was answered with {status}: {body}"
             )));
         }
         Ok(&self.read[head..head + length])

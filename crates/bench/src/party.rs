@@ -55,6 +55,53 @@ impl Agent {
         Self::register_at(server.reach(), id, label).await
     }
 
+    /// An agent that takes as many tasks at a time.
+    pub(crate) async fn register_with_room(
+        server: &Server,
+        id: String,
+        label: &str,
+        room: usize,
+    ) -> io::Result<Self> {
+        let mut connection = server.connect().await?;
+        let body = format!(r#"{{"id":"{id}","capabilities":["{label}"],"max_load":{room}}}"#);
+        connection.post("/api/agents", body.as_bytes()).await?;
+        let path = format!("/api/agents/{id}/sync");
+        Ok(Self { connection, id, path })
+    }
+
+    /// Sets limits that are never reached: they are checked all the same.
+    pub(crate) async fn limit(&mut self) -> io::Result<()> {
+        let path = format!("/api/allowances/{}", self.id);
+        let body = br#"{"daily_token_limit":1000000000,"daily_job_limit":1000000,"concurrent_jobs":100}"#;
+        self.connection.put(&path, body).await?;
+        Ok(())
+    }
+
+    /// Hands in many that were finished, and takes many.
+    pub(crate) async fn sync_many(&mut self, done: &[Job], max: usize) -> io::Result<Vec<Job>> {
+        let done: Vec<String> = done
+            .iter()
+            .map(|job| {
+                format!(
+                    r#"{{"id":"{}","attempt":{},"success":true,"output":"42 lines"}}"#,
+                    job.id, job.attempt
+                )
+            })
+            .collect();
+        let body = format!(
+            r#"{{"running":[],"done":[{}],"max":{max},"wait":{}}}"#,
+            done.join(","),
+            max.min(1)
+        );
+        let answer = self.connection.post(&self.path, body.as_bytes()).await?;
+        let answer: SyncAnswer = serde_json::from_slice(answer)?;
+        let jobs = answer.start.into_iter().map(|start| Job {
+            id: start.task.id,
+            attempt: start.attempt,
+        });
+        Ok(jobs.collect())
+    }
+
     /// The same from another thread.
     pub(crate) async fn register_at(reach: Reach, id: String, label: &str) -> io::Result<Self> {
         let mut connection = reach.connect().await?;
@@ -114,6 +161,13 @@ impl Agent {
         self.connection.post(&path, body.as_bytes()).await?;
         Ok(())
     }
+}
+
+/// Submits many tasks at once.
+pub(crate) async fn submit_many(connection: &mut Connection, task: &str, number: usize) -> io::Result<()> {
+    let body = format!("[{}]", vec![task; number].join(","));
+    connection.post("/api/batch/tasks", body.as_bytes()).await?;
+    Ok(())
 }
 
 /// Submits one task.

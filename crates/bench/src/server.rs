@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -28,12 +29,26 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) pid: u32,
     _dir: TemporaryDir,
-    _database: Option<Database>,
+    database: Option<Arc<Database>>,
 }
 
 impl Server {
     /// Starts the server, with more flags where a measurement needs them.
     pub(crate) async fn start(arguments: &Arguments, flags: &[&str]) -> io::Result<Self> {
+        let database = arguments.cluster.as_ref().map(Cluster::database).map(Arc::new);
+        Self::start_on(arguments, flags, database).await
+    }
+
+    /// Starts one more server on the database of another.
+    pub(crate) async fn beside(arguments: &Arguments, other: &Self) -> io::Result<Self> {
+        Self::start_on(arguments, &[], other.database.clone()).await
+    }
+
+    async fn start_on(
+        arguments: &Arguments,
+        flags: &[&str],
+        database: Option<Arc<Database>>,
+    ) -> io::Result<Self> {
         let binary = fs::canonicalize(&arguments.binary).map_err(|error| {
             let path = arguments.binary.display();
             io::Error::other(format!(
@@ -42,7 +57,6 @@ impl Server {
         })?;
         let dir = TemporaryDir::new(arguments)?;
         let log = dir.path().join("server.log");
-        let database = arguments.cluster.as_ref().map(Cluster::database);
         let store = database.as_ref().map(|database| ["--store", database.url()]);
         let mut child = Command::new(&binary)
             .args(["serve", "--listen", "127.0.0.1:0"])
@@ -78,7 +92,7 @@ impl Server {
                 address,
                 pid,
                 _dir: dir,
-                _database: database,
+                database,
             }),
             None => Err(io::Error::other(format!(
                 "the server did not start: {}",

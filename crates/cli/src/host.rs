@@ -418,11 +418,13 @@ impl Running {
                 store.on_damage(move |why| {
                     tell.send_replace(Some(why.to_owned()));
                 });
-                Engine::start_with(store, settings, retention, Box::new(SystemClock::new()))
-                    .map_err(|error| Failure::new(format!("the store {name} cannot be read: {error}")).hint(MEND))
+                Engine::start_with(store, settings, retention, Box::new(SystemClock::new())).map_err(
+                    |error| Failure::new(format!("the store {name} cannot be read: {error}")).hint(MEND),
+                )
             }
             StoreUrl::Postgres(url) => {
-                let mut store = Postgres::open(url).map_err(|error| Failure::new(format!("--store: {error}")))?;
+                let mut store =
+                    Postgres::open(url).map_err(|error| Failure::new(format!("--store: {error}")))?;
                 let clock = SharedClock::at(store.now());
                 Engine::start_with(store, settings, retention, Box::new(clock))
                     .map_err(|error| Failure::new(format!("the store {name} cannot be read: {error}")))

@@ -33,10 +33,11 @@ impl StoreUrl {
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
                 Ok(Self::Postgres(text.to_owned()))
             }
-            Some(("postgres" | "postgresql", _)) => {
-                Err(Failure::usage(format!("{place}: `{}` is not a URL", without_password(text)))
-                    .hint("write for example postgres://user@host/adjutant"))
-            }
+            Some(("postgres" | "postgresql", _)) => Err(Failure::usage(format!(
+                "{place}: `{}` is not a URL",
+                without_password(text)
+            ))
+            .hint("write for example postgres://user@host/adjutant")),
             Some((scheme, _)) => Err(
                 Failure::usage(format!("{place}: `{scheme}:` is not a kind of store"))
                     .hint("write for example sqlite:./adjutant.db, or postgres://user@host/adjutant"),
@@ -52,7 +53,9 @@ impl StoreUrl {
     pub(crate) fn file(&self, instead: &str) -> Outcome<&Path> {
         match self {
             Self::Sqlite(path) => Ok(path),
-            Self::Postgres(_) => Err(Failure::usage("this command is for the file of a sqlite: store").hint(instead)),
+            Self::Postgres(_) => {
+                Err(Failure::usage("this command is for the file of a sqlite: store").hint(instead))
+            }
         }
     }
 
@@ -97,7 +100,10 @@ mod tests {
     #[test]
     fn a_password_is_not_shown() {
         for (url, shown) in [
-            ("postgres://adjutant:geheim@db:5432/fleet", "postgres://adjutant@db:5432/fleet"),
+            (
+                "postgres://adjutant:geheim@db:5432/fleet",
+                "postgres://adjutant@db:5432/fleet",
+            ),
             ("postgresql://db/fleet?password=geheim", "postgresql://db/fleet"),
             ("postgres://a:p@ss@db/fleet", "postgres://a@db/fleet"),
             ("postgres://db", "postgres://db"),

@@ -43,7 +43,9 @@ impl Tally {
         Self {
             start: self.start,
             jobs: (current.jobs + self.jobs).saturating_sub(before.jobs),
-            tokens: current.tokens.saturating_add(self.tokens.saturating_sub(before.tokens)),
+            tokens: current
+                .tokens
+                .saturating_add(self.tokens.saturating_sub(before.tokens)),
             cost: current.cost + self.cost - before.cost,
             pull_requests: (current.pull_requests + self.pull_requests).saturating_sub(before.pull_requests),
             issues: (current.issues + self.issues).saturating_sub(before.issues),
@@ -219,5 +221,74 @@ impl Counter {
         self.day = Tally::default();
         self.total = Tally::default();
         self.cooldown_until = Timestamp::EPOCH;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Span;
+
+    fn booked(counter: &Counter, jobs: u64, now: Timestamp) -> Counter {
+        let mut counter = counter.clone();
+        let booking = Booking {
+            jobs,
+            tokens: 10,
+            cost: Money::from_nanos(7),
+            ..Booking::default()
+        };
+        counter.book(now.hour(), counter.resets, booking, now);
+        counter.held_tokens += 100;
+        counter.active += 1;
+        counter
+    }
+
+    #[test]
+    fn what_two_turns_add_is_the_same_as_one_after_the_other() {
+        let noon = Timestamp::EPOCH + Span::DAY.times(20_000) + Span::HOUR.times(12);
+        let fresh = Counter::new(Scope::Fleet);
+        for (first, second) in [
+            (noon, noon),
+            (noon, noon + Span::HOUR),
+            (noon, noon + Span::HOUR.times(12)),
+            (noon, noon + Span::DAY),
+        ] {
+            for before in [
+                fresh.clone(),
+                booked(&fresh, 3, noon - Span::HOUR),
+                booked(&fresh, 3, noon),
+            ] {
+                let others = booked(&before, 1, first);
+                let own = booked(&before, 2, second);
+                assert_eq!(own.rebased(&before, &others), Some(booked(&others, 2, second)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_a_period_that_is_over_counts_in_the_longer_ones_only() {
+        let late = Timestamp::EPOCH + Span::HOUR.times(24) - Span::from_secs(1);
+        let fresh = Counter::new(Scope::Fleet);
+        let others = booked(&fresh, 1, late + Span::from_secs(2));
+        let both = booked(&fresh, 2, late)
+            .rebased(&fresh, &others)
+            .expect("nothing was reset");
+        assert_eq!([both.hour.jobs, both.day.jobs, both.total.jobs], [1, 1, 3]);
+        assert_eq!(both.hour.start, others.hour.start);
+    }
+
+    #[test]
+    fn what_ends_is_taken_off_and_a_reset_is_not_added_to() {
+        let fresh = Counter::new(Scope::Fleet);
+        let before = booked(&fresh, 1, Timestamp::EPOCH);
+        let others = booked(&before, 1, Timestamp::EPOCH);
+        let mut own = before.clone();
+        (own.held_tokens, own.active) = (0, 0);
+        let both = own.rebased(&before, &others).expect("nothing was reset");
+        assert_eq!((both.held_tokens, both.active, both.total.jobs), (100, 1, 2));
+        let mut reset = before.clone();
+        reset.reset();
+        assert_eq!(own.rebased(&before, &reset), None);
+        assert_eq!(reset.rebased(&before, &others), None);
     }
 }

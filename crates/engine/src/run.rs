@@ -374,7 +374,10 @@ impl<S: Store> Run<S> {
         }
         match self.try_turn(&requests)? {
             Ok(taken) => {
-                if requests.iter().any(|request| matches!(request.command, Command::Pass)) {
+                if requests
+                    .iter()
+                    .any(|request| matches!(request.command, Command::Pass))
+                {
                     let now = self.clock.now();
                     self.passes.taken(taken.skipped, now);
                 }

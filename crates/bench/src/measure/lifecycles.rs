@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::{LABEL, Span, crowd, put_rate};
 use crate::arguments::Arguments;
 use crate::figures::{Figures, Times};
-use crate::party::{Agent, submit, task};
+use crate::party::{Agent, submit, submit_many, task};
 use crate::server::Server;
 
 /// How a life ends, and whose tasks an agent may take.
@@ -53,7 +53,49 @@ pub(super) async fn run(arguments: &Arguments, figures: &mut Figures) -> io::Res
     for way in WAYS {
         run_way(arguments, figures, way).await?;
     }
-    Ok(())
+    in_batches(arguments, figures).await
+}
+
+/// Tasks in one submission, and in the hands of one agent.
+const BATCH: usize = 100;
+/// Connections that work in batches.
+const BATCHERS: usize = 8;
+
+/// Whole lives in batches: a hundred submitted at once, a hundred taken and handed in by one sync.
+async fn in_batches(arguments: &Arguments, figures: &mut Figures) -> io::Result<()> {
+    let name = "lifecycles_in_batches";
+    let server = Server::start(arguments, &[]).await?;
+    let span = Span::after_warm_up(arguments.length);
+    let mut loops = JoinSet::new();
+    for number in 0..BATCHERS {
+        let agent = Agent::register_with_room(&server, format!("agent-{number}"), LABEL, BATCH).await?;
+        loops.spawn(live_in_batches(agent, task(LABEL), span));
+    }
+    let mut all = Times::default();
+    let cpu = crowd(loops, span, &server, |one: Times| all.append(one)).await?;
+    put_rate(figures, name, &all, arguments.length, &cpu);
+    figures.put_times(&format!("{name}.whole"), &mut all);
+    server.end().await
+}
+
+async fn live_in_batches(mut agent: Agent, task: String, span: Span) -> io::Result<Times> {
+    let mut lives = Times::default();
+    let mut done = Vec::new();
+    let mut since = Instant::now();
+    while !span.is_over() {
+        submit_many(&mut agent.connection, &task, BATCH).await?;
+        let handed_in = done.len();
+        done = agent.sync_many(&done, BATCH).await?;
+        let now = Instant::now();
+        if span.covers(since, now) {
+            (0..handed_in).for_each(|_| lives.push(now - since));
+        }
+        since = now;
+    }
+    while !done.is_empty() {
+        done = agent.sync_many(&done, 0).await?;
+    }
+    Ok(lives)
 }
 
 async fn run_way(arguments: &Arguments, figures: &mut Figures, way: Way) -> io::Result<()> {

@@ -6,6 +6,7 @@ mod flood;
 mod latency;
 mod lifecycles;
 mod memory;
+mod servers;
 mod submissions;
 
 use std::io;
@@ -32,17 +33,19 @@ pub(crate) enum Measure {
     Memory,
     Backlog,
     Flood,
+    Servers,
 }
 
 impl Measure {
     /// All of them, in the order in which they run.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Latency,
         Self::Lifecycles,
         Self::Submit,
         Self::Memory,
         Self::Backlog,
         Self::Flood,
+        Self::Servers,
     ];
 
     /// The measurement with this name.
@@ -54,6 +57,7 @@ impl Measure {
             "memory" => Some(Self::Memory),
             "backlog" => Some(Self::Backlog),
             "flood" => Some(Self::Flood),
+            "servers" => Some(Self::Servers),
             _ => None,
         }
     }
@@ -69,6 +73,7 @@ pub(crate) async fn run(arguments: &Arguments, figures: &mut Figures) -> io::Res
             Measure::Memory => memory::run(arguments, figures).await?,
             Measure::Backlog => backlog::run(arguments, figures).await?,
             Measure::Flood => flood::run(arguments, figures).await?,
+            Measure::Servers => servers::run(arguments, figures).await?,
         }
     }
     Ok(())

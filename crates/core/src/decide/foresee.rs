@@ -42,7 +42,9 @@ fn command(wanted: &mut Wanted, command: &Command) {
         Command::Complete { completions, .. } => complete(wanted, completions.iter()),
         Command::Sync(sync) => {
             agent(wanted, &sync.agent);
-            wanted.task_ids.extend(sync.done.iter().map(|done| done.id.clone()));
+            wanted
+                .task_ids
+                .extend(sync.done.iter().map(|done| done.id.clone()));
             let running = sync.running.iter().flatten();
             wanted.task_ids.extend(running.map(|running| running.id.clone()));
         }

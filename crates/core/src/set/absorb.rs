@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::rows::{Rows, Wanted};
+use super::rows::{Onlooker, Rows, Wanted};
 use super::{Halt, LAST_KEY, WorkingSet};
 use crate::agent::Agent;
 use crate::limit::Scope;
@@ -107,14 +107,19 @@ impl WorkingSet {
             self.due = Some((until, due));
         }
         if wanted.everyone {
-            self.onlookers.clear();
-            self.audience = Fleet::default();
             self.onlookers_at = rows.latest.unwrap_or(self.last_now);
-        }
-        for onlooker in rows.onlookers {
-            self.onlookers.insert(onlooker.agent.id.clone(), onlooker);
+            self.see(rows.onlookers);
         }
         self.note_absent(wanted);
+    }
+
+    /// Takes in all agents as they are, in place of how they were.
+    fn see(&mut self, onlookers: Vec<Onlooker>) {
+        let by_id = onlookers
+            .into_iter()
+            .map(|onlooker| (onlooker.agent.id.clone(), onlooker));
+        self.onlookers = by_id.collect();
+        self.audience = Fleet::default();
     }
 
     /// What was asked for and not found is known not to exist.

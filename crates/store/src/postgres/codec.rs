@@ -560,7 +560,11 @@ pub(super) fn agent_state(agent: &Agent) -> String {
         fast_failures: agent.fast_failures.iter().map(|key| key.0).collect(),
         mute: agent.mute,
         last_n: agent.last_n,
-        attempts: agent.attempts.iter().map(|key| (key.task.0, key.number)).collect(),
+        attempts: agent
+            .attempts
+            .iter()
+            .map(|key| (key.task.0, key.number))
+            .collect(),
     })
 }
 
@@ -664,9 +668,18 @@ pub(super) fn counter(counter: &Counter) -> Vec<i64> {
 }
 
 pub(super) fn read_counter(scope: &Scope, numbers: &[i64]) -> Result<Arc<Counter>> {
-    let small = |number: i64| u32::try_from(number).map_err(|_| Failure::Broken("scope.counter: negative".into()));
-    let [resets, held_tokens, held_cost, held_pull_requests, held_issues, active, cooldown_until, tallies @ ..] =
-        numbers
+    let small =
+        |number: i64| u32::try_from(number).map_err(|_| Failure::Broken("scope.counter: negative".into()));
+    let [
+        resets,
+        held_tokens,
+        held_cost,
+        held_pull_requests,
+        held_issues,
+        active,
+        cooldown_until,
+        tallies @ ..,
+    ] = numbers
     else {
         return Err(Failure::Broken("scope.counter: too short".into()));
     };

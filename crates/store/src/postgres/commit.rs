@@ -19,11 +19,14 @@ use super::codec::{
 };
 use super::load::read_scope;
 use super::presence::{Heard, Presence, Written};
-use super::session::Batch;
+use super::session::{Batch, PATIENT};
 use super::statements::Sql;
 use super::{Failure, Seen};
 use crate::encoding::{self, int, json};
 use crate::{MAX_FORGOTTEN, MAX_OUTPUT_BYTES, payload};
+
+/// Names, and attempts that they lead to.
+type Columns = (Vec<String>, Vec<i64>, Vec<i64>);
 
 /// The first part of a commit, and where its answers are.
 pub(super) struct Writing {
@@ -53,7 +56,13 @@ pub(super) struct Named {
 }
 
 /// Gathers everything but the events and what is used of scopes.
-pub(super) fn first(changes: &Changes, presence: &Presence, named: &Named, author: Author) -> Writing {
+pub(super) fn first(
+    changes: &Changes,
+    presence: &Presence,
+    named: &Named,
+    seen: &HashMap<Scope, Seen>,
+    author: Author,
+) -> Writing {
     let mut batch = Batch::default();
     tasks(changes, &mut batch);
     texts(changes, &mut batch);
@@ -67,20 +76,30 @@ pub(super) fn first(changes: &Changes, presence: &Presence, named: &Named, autho
         || !changes.counters.is_empty()
         || !changes.policies.is_empty()
         || !changes.experiences.is_empty();
-    let names: Vec<String> = scopes(changes).into_iter().map(ToString::to_string).collect();
-    let mut places = None;
-    if !names.is_empty() {
-        batch.ask(Sql::MakeScopes, vec![Box::new(names.clone())]);
-        places = Some(batch.ask(Sql::LockScopes, vec![Box::new(names)]));
-    }
     let turn = batch.ask(
         Sql::Turn,
         vec![
             Box::new(author.server),
             Box::new(author.turn),
             Box::new(author.now.as_micros()),
+            Box::new(PATIENT),
         ],
     );
+    let all = scopes(changes);
+    let new: Vec<String> = all
+        .iter()
+        .filter(|scope| !seen.contains_key(**scope))
+        .map(ToString::to_string)
+        .collect();
+    if !new.is_empty() {
+        batch.ask(Sql::MakeScopes, vec![Box::new(new)]);
+    }
+    let open: Vec<String> = all
+        .into_iter()
+        .filter(|scope| !seen.get(*scope).is_some_and(|seen| seen.locked))
+        .map(ToString::to_string)
+        .collect();
+    let places = (!open.is_empty()).then(|| batch.ask(Sql::LockScopes, vec![Box::new(open)]));
     Writing {
         batch,
         heard,
@@ -93,7 +112,9 @@ pub(super) fn first(changes: &Changes, presence: &Presence, named: &Named, autho
 /// The scopes that a turn writes, in order.
 fn scopes(changes: &Changes) -> BTreeSet<&Scope> {
     let policies = changes.policies.iter().map(|change| &change.key);
-    policies.chain(changes.counters.iter().map(|change| &change.key)).collect()
+    policies
+        .chain(changes.counters.iter().map(|change| &change.key))
+        .collect()
 }
 
 /// The second part: with the scopes as they are now.
@@ -120,19 +141,22 @@ pub(super) fn second(
     set_policies(changes, seen, &stored, &mut batch)?;
     let (mut names, mut counters) = (Vec::new(), Vec::new());
     for change in &changes.counters {
-        let Some(now) = change.now.as_deref() else { continue };
+        let Some(now) = change.now.as_deref() else {
+            continue;
+        };
         let before = change
             .before
             .as_deref()
             .cloned()
             .unwrap_or_else(|| Counter::new(change.key.clone()));
-        let current = stored
-            .get(&change.key)
+        let locked = seen.get(&change.key).filter(|seen| seen.locked);
+        let current = locked
+            .or_else(|| stored.get(&change.key))
             .and_then(|stored| stored.counter.as_deref().cloned())
             .unwrap_or_else(|| Counter::new(change.key.clone()));
         let merged = if current == before {
             now.clone()
-        } else if is_guarded(&change.key, stored.get(&change.key)) {
+        } else if locked.is_some() || is_guarded(&change.key, stored.get(&change.key)) {
             return Err(Failure::Changed(format!("what is used of {}", change.key)));
         } else {
             now.rebased(&before, &current)
@@ -192,7 +216,9 @@ fn set_policies(
 ) -> Result<(), Failure> {
     let (mut names, mut guarded, mut policies) = (Vec::new(), Vec::new(), Vec::new());
     for change in &changes.policies {
-        let Some(now) = change.now.as_deref() else { continue };
+        let Some(now) = change.now.as_deref() else {
+            continue;
+        };
         // What was set hangs on what was used: it was looked at, and must be the same still.
         if let (Some(before), Some(current)) = (seen.get(&change.key), stored.get(&change.key))
             && before.counter != current.counter
@@ -245,7 +271,8 @@ impl TaskColumns {
         self.ready.push(task.queue().is_some());
         self.gates.push(encoding::gate(task.gate.as_ref()));
         self.wakes_at.push(micros(task.wakes_at()));
-        self.claimed_by.push(task.claimed_by.as_ref().map(ToString::to_string));
+        self.claimed_by
+            .push(task.claimed_by.as_ref().map(ToString::to_string));
         self.projects.push(task.project.as_ref().map(ToString::to_string));
         self.states.push(task_state(task));
     }
@@ -254,7 +281,9 @@ impl TaskColumns {
 fn tasks(changes: &Changes, batch: &mut Batch) {
     let (mut new, mut moved) = (TaskColumns::default(), TaskColumns::default());
     for change in &changes.tasks {
-        let Some(now) = change.now.as_deref() else { continue };
+        let Some(now) = change.now.as_deref() else {
+            continue;
+        };
         if change.before.is_some() {
             moved.push(now);
         } else {
@@ -328,10 +357,16 @@ fn wants(changes: &Changes, batch: &mut Batch) {
         }
     }
     if !old.0.is_empty() {
-        batch.ask(Sql::DeleteWants, vec![Box::new(old.0), Box::new(old.1), Box::new(old.2)]);
+        batch.ask(
+            Sql::DeleteWants,
+            vec![Box::new(old.0), Box::new(old.1), Box::new(old.2)],
+        );
     }
     if !new.0.is_empty() {
-        batch.ask(Sql::InsertWants, vec![Box::new(new.0), Box::new(new.1), Box::new(new.2)]);
+        batch.ask(
+            Sql::InsertWants,
+            vec![Box::new(new.0), Box::new(new.1), Box::new(new.2)],
+        );
     }
 }
 
@@ -350,11 +385,7 @@ fn texts(changes: &Changes, batch: &mut Batch) {
         );
     }
     // Of several ends of one task in a turn the last one counts.
-    let endings: BTreeMap<i64, String> = changes
-        .endings
-        .iter()
-        .map(|it| (it.task.0, ending(it)))
-        .collect();
+    let endings: BTreeMap<i64, String> = changes.endings.iter().map(|it| (it.task.0, ending(it))).collect();
     if !endings.is_empty() {
         let (keys, docs): (Vec<i64>, Vec<String>) = endings.into_iter().unzip();
         batch.ask(Sql::PutEndings, vec![Box::new(keys), Box::new(docs)]);
@@ -398,8 +429,14 @@ fn attempts(changes: &Changes, batch: &mut Batch) {
     }
     let (mut new, mut moved) = (Columns::default(), Columns::default());
     for change in &changes.attempts {
-        let Some(now) = change.now.as_deref() else { continue };
-        let to = if change.before.is_some() { &mut moved } else { &mut new };
+        let Some(now) = change.now.as_deref() else {
+            continue;
+        };
+        let to = if change.before.is_some() {
+            &mut moved
+        } else {
+            &mut new
+        };
         to.tasks.push(now.key.task.0);
         to.numbers.push(i64::from(now.key.number));
         to.agents.push(now.agent.to_string());
@@ -442,7 +479,9 @@ fn accounts(changes: &Changes, batch: &mut Batch) {
     let (mut scopes, mut models): (Vec<String>, Vec<String>) = Default::default();
     let mut amounts: [Vec<i64>; 9] = Default::default();
     for change in &changes.accounts {
-        let Some(now) = change.now.as_deref() else { continue };
+        let Some(now) = change.now.as_deref() else {
+            continue;
+        };
         let before = change.before.as_deref().map_or(&[][..], |account| &account.lines);
         for (index, line) in now.lines.iter().enumerate() {
             if before.get(index) == Some(line) {
@@ -473,7 +512,17 @@ fn accounts(changes: &Changes, batch: &mut Batch) {
     if tasks.is_empty() {
         return;
     }
-    let [hours, jobs, tokens_in, tokens_out, cached, costs, refunded, pull_requests, issues] = amounts;
+    let [
+        hours,
+        jobs,
+        tokens_in,
+        tokens_out,
+        cached,
+        costs,
+        refunded,
+        pull_requests,
+        issues,
+    ] = amounts;
     batch.ask(
         Sql::PutLines,
         vec![
@@ -499,7 +548,9 @@ fn accounts(changes: &Changes, batch: &mut Batch) {
 fn experiences(changes: &Changes, batch: &mut Batch) {
     let (mut labels, mut models, mut samples) = (Vec::new(), Vec::new(), Vec::new());
     for change in &changes.experiences {
-        let Some(now) = change.now.as_deref() else { continue };
+        let Some(now) = change.now.as_deref() else {
+            continue;
+        };
         let (of_labels, model) = encoding::kind(&change.key);
         labels.push(of_labels);
         models.push(model.to_owned());
@@ -515,11 +566,7 @@ fn experiences(changes: &Changes, batch: &mut Batch) {
 
 // ---- agents, locks ---------------------------------------------------------------------------------------------------
 
-fn agents(
-    changes: &Changes,
-    presence: &Presence,
-    batch: &mut Batch,
-) -> Vec<(AgentId, Option<Heard>)> {
+fn agents(changes: &Changes, presence: &Presence, batch: &mut Batch) -> Vec<(AgentId, Option<Heard>)> {
     #[derive(Default)]
     struct Columns {
         ids: Vec<String>,
@@ -587,13 +634,16 @@ fn agents(
 }
 
 fn locks(changes: &Changes, batch: &mut Batch) {
-    type Columns = (Vec<String>, Vec<i64>, Vec<i64>);
     let (mut new, mut moved, mut gone): (Columns, Columns, Vec<String>) = Default::default();
     for change in &changes.locks {
         let name = change.key.to_string();
         match change.now.as_deref() {
             Some(holder) => {
-                let to = if change.before.is_some() { &mut moved } else { &mut new };
+                let to = if change.before.is_some() {
+                    &mut moved
+                } else {
+                    &mut new
+                };
                 to.0.push(name);
                 to.1.push(holder.task.0);
                 to.2.push(i64::from(holder.number));
@@ -614,7 +664,9 @@ fn locks(changes: &Changes, batch: &mut Batch) {
     }
     let (mut dependencies, mut dependents, mut states) = (Vec::new(), Vec::new(), Vec::new());
     for change in &changes.edges {
-        let Some(state) = change.now.as_deref() else { continue };
+        let Some(state) = change.now.as_deref() else {
+            continue;
+        };
         dependencies.push(change.key.0.0);
         dependents.push(change.key.1.0);
         states.push(i16::from(encoding::dependency(*state)));
@@ -659,10 +711,13 @@ fn access(changes: &Changes, named: &Named, batch: &mut Batch) {
             ],
         );
     }
-    type Columns = (Vec<String>, Vec<i64>, Vec<i64>);
     let (mut new, mut moved): (Columns, Columns) = Default::default();
     for (id, key) in &changes.jobs {
-        let to = if named.jobs.contains(id) { &mut moved } else { &mut new };
+        let to = if named.jobs.contains(id) {
+            &mut moved
+        } else {
+            &mut new
+        };
         to.0.push(id.to_string());
         to.1.push(key.task.0);
         to.2.push(i64::from(key.number));
@@ -692,23 +747,20 @@ fn access(changes: &Changes, named: &Named, batch: &mut Batch) {
     if let Some(before) = changes.forget_before {
         batch.ask(
             Sql::ForgetReplays,
-            vec![
-                Box::new(before.as_micros()),
-                Box::new(int(MAX_FORGOTTEN as u64)),
-            ],
+            vec![Box::new(before.as_micros()), Box::new(int(MAX_FORGOTTEN as u64))],
         );
     }
 }
 
 /// Numbers and writes what happened.
 fn events(changes: &Changes, author: Author, batch: &mut Batch) {
-    let mut columns: (Vec<String>, Vec<Option<i64>>, Vec<Option<String>>, Vec<Option<String>>) = Default::default();
+    let (mut kinds, mut keys, mut ids, mut agents) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut times, mut payloads) = (Vec::new(), Vec::new());
     for event in &changes.events {
-        columns.0.push(event.kind.name().to_owned());
-        columns.1.push(event.task.as_ref().map(|(key, _)| key.0));
-        columns.2.push(event.task.as_ref().map(|(_, id)| id.to_string()));
-        columns.3.push(event.agent.as_ref().map(ToString::to_string));
+        kinds.push(event.kind.name().to_owned());
+        keys.push(event.task.as_ref().map(|(key, _)| key.0));
+        ids.push(event.task.as_ref().map(|(_, id)| id.to_string()));
+        agents.push(event.agent.as_ref().map(ToString::to_string));
         times.push(event.at.as_micros());
         payloads.push(payload::to_json(event));
     }
@@ -718,10 +770,10 @@ fn events(changes: &Changes, author: Author, batch: &mut Batch) {
             Box::new(int(changes.events.len() as u64)),
             Box::new(author.now.as_micros()),
             Box::new(author.server),
-            Box::new(columns.0),
-            Box::new(columns.1),
-            Box::new(columns.2),
-            Box::new(columns.3),
+            Box::new(kinds),
+            Box::new(keys),
+            Box::new(ids),
+            Box::new(agents),
             Box::new(times),
             Box::new(payloads),
         ],

@@ -13,9 +13,11 @@ use adjutant_core::task::{Class, Demand, Status, Task, TaskKey};
 use adjutant_core::time::Timestamp;
 use tokio_postgres::{Client, Row};
 
-use super::codec::{attempt_columns, class_of, column, line_columns, read_attempt, read_line, read_task, task_columns};
-use super::session::Session;
 use super::Failure;
+use super::codec::{
+    attempt_columns, class_of, column, line_columns, read_attempt, read_line, read_task, task_columns,
+};
+use super::session::Session;
 use crate::encoding::{self, int};
 use crate::{Forgotten, MAX_FORGOTTEN_EVENTS, MAX_FORGOTTEN_TASKS};
 
@@ -230,7 +232,11 @@ impl Batch<'_> {
     }
 
     async fn lines(&self, keys: &[i64]) -> Result<HashMap<i64, Vec<Line>>, Failure> {
-        let find = concat!("SELECT ", line_columns!(), " FROM line WHERE task = ANY($1::bigint[])");
+        let find = concat!(
+            "SELECT ",
+            line_columns!(),
+            " FROM line WHERE task = ANY($1::bigint[])"
+        );
         let mut lines: HashMap<i64, Vec<Line>> = HashMap::new();
         for row in self.client.query(find, &[&keys]).await? {
             let (key, line) = read_line(&row)?;
@@ -246,10 +252,12 @@ impl Batch<'_> {
         let mut needed = BTreeSet::new();
         for row in self.client.query(find, &[&keys]).await? {
             let code = |index| -> Result<u8, Failure> {
-                u8::try_from(column::<i16>(&row, index)?).map_err(|_| Failure::Broken("edge: a negative code".into()))
+                u8::try_from(column::<i16>(&row, index)?)
+                    .map_err(|_| Failure::Broken("edge: a negative code".into()))
             };
             let state = encoding::read_dependency(code(1)?).map_err(Failure::Broken)?;
-            let status = Status::from_code(code(2)?).ok_or_else(|| Failure::Broken("an unknown status".into()))?;
+            let status =
+                Status::from_code(code(2)?).ok_or_else(|| Failure::Broken("an unknown status".into()))?;
             if !Retention::is_done(state, status) {
                 needed.insert(column(&row, 0)?);
             }
@@ -322,8 +330,12 @@ impl Batch<'_> {
 
     /// Events go from the first on, up to the first that stays.
     async fn events(&mut self) -> Result<(), Failure> {
-        let find = "SELECT event.seq, event.at, event_head.seq FROM event, event_head ORDER BY event.seq LIMIT $1";
-        let rows = self.client.query(find, &[&int(MAX_FORGOTTEN_EVENTS as u64)]).await?;
+        let find =
+            "SELECT event.seq, event.at, event_head.seq FROM event, event_head ORDER BY event.seq LIMIT $1";
+        let rows = self
+            .client
+            .query(find, &[&int(MAX_FORGOTTEN_EVENTS as u64)])
+            .await?;
         let goes = |row: &Row| -> Result<Option<i64>, Failure> {
             let (seq, at, last): (i64, i64, i64) = (column(row, 0)?, column(row, 1)?, column(row, 2)?);
             let behind = last.abs_diff(seq);
@@ -339,7 +351,9 @@ impl Batch<'_> {
             self.forgotten.events += 1;
         }
         let Some(last) = last else { return Ok(()) };
-        self.client.execute("DELETE FROM event WHERE seq <= $1", &[&last]).await?;
+        self.client
+            .execute("DELETE FROM event WHERE seq <= $1", &[&last])
+            .await?;
         self.forgotten.more |= self.forgotten.events == MAX_FORGOTTEN_EVENTS as u64;
         Ok(())
     }

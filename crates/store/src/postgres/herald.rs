@@ -62,7 +62,9 @@ impl Herald {
         let spawned = std::thread::Builder::new().name("herald".into()).spawn(move || {
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime.block_on(work.run()),
-                Err(error) => tracing::error!(%error, "servers do not hear of each other's commits: they sweep"),
+                Err(error) => {
+                    tracing::error!(%error, "servers do not hear of each other's commits: they sweep");
+                }
             }
         });
         if let Err(error) = spawned {
@@ -103,7 +105,9 @@ impl Work {
         loop {
             match self.serve().await {
                 Ok(()) => return,
-                Err(failure) => tracing::debug!(%failure, "the connection on which servers hear of each other is lost"),
+                Err(failure) => {
+                    tracing::debug!(%failure, "the connection on which servers hear of each other is lost");
+                }
             }
             tokio::time::sleep(PAUSE).await;
             if self.arriving.is_closed() {
@@ -182,7 +186,7 @@ impl Work {
     async fn look(&mut self, client: &Client) -> Result<(), Failure> {
         let since = i64::try_from(self.heard).unwrap_or(i64::MAX);
         let find = "SELECT coalesce(max(seq), $1), array_agg(DISTINCT agent) FILTER (WHERE agent IS NOT NULL), \
-                    coalesce(bool_or(kind LIKE 'quota.%'), false) FROM event WHERE seq > $1 AND origin <> $2";
+                    coalesce(bool_or(starts_with(kind, 'quota')), false) FROM event WHERE seq > $1 AND origin <> $2";
         let row = client.query_one(find, &[&since, &self.server]).await?;
         let last = column::<i64>(&row, 0)?.unsigned_abs();
         if last == self.heard {

@@ -20,11 +20,11 @@ use adjutant_core::time::Timestamp;
 use tokio_postgres::Row;
 
 use super::codec::{
-    attempt_of, class_of, column, order_of, rank, read_accounts, read_agent, read_attempt, read_attempt_key, read_counter,
-    read_order, read_policy, read_replay, read_task, scope,
+    attempt_of, class_of, column, order_of, rank, read_accounts, read_agent, read_attempt, read_attempt_key,
+    read_counter, read_order, read_policy, read_replay, read_task, scope,
 };
 use super::presence::Presence;
-use super::session::{Batch, Frame, Session};
+use super::session::{Batch, Frame, IMPATIENT, Session};
 use super::statements::Sql;
 use super::{Classes, Failure, Seen};
 use crate::encoding::{self, int};
@@ -41,6 +41,8 @@ pub(super) struct Loading<'a> {
     /// Whether scopes without limits are locked as well.
     pub(super) careful: bool,
     pub(super) frame: Frame,
+    /// What time it is there.
+    pub(super) now: Timestamp,
 }
 
 /// The places of the answers in a batch.
@@ -65,8 +67,8 @@ struct Places {
     due: Option<usize>,
 }
 
-fn texts<'a, T: AsRef<str> + 'a>(items: impl IntoIterator<Item = T>) -> Vec<String> {
-    items.into_iter().map(|item| item.as_ref().to_owned()).collect()
+fn texts(items: impl IntoIterator<Item = impl ToString>) -> Vec<String> {
+    items.into_iter().map(|item| item.to_string()).collect()
 }
 
 fn behind(after: Option<DispatchOrder>) -> (i16, i64) {
@@ -83,16 +85,17 @@ impl Loading<'_> {
         let frame = self.frame;
         let answers = self.session.run(|live| live.send(frame, batch))?;
         let mut rows = Rows::default();
+        if let Some([row]) = answers.last().map(Vec::as_slice) {
+            self.now = Timestamp::from_micros(column(row, 0)?);
+            rows.latest = Some(self.now);
+            rows.newest = Some(TaskKey(column::<Option<i64>>(row, 2)?.unwrap_or(0)));
+        }
         let mut tasks = Vec::new();
         self.named(&answers, &places, &mut rows, &mut tasks)?;
         self.attempts_with(wanted, &tasks, &mut rows)?;
         self.lists(wanted, &answers, &places, &mut rows, &mut tasks)?;
         if let Some(place) = places.due {
             self.due(wanted, &answers[place..], &mut rows)?;
-        }
-        if let Some([row]) = answers.last().map(Vec::as_slice) {
-            rows.latest = Some(Timestamp::from_micros(column(row, 0)?));
-            rows.newest = Some(TaskKey(column::<Option<i64>>(row, 2)?.unwrap_or(0)));
         }
         let dependents: Vec<i64> = rows
             .dependents
@@ -102,7 +105,10 @@ impl Loading<'_> {
             .collect();
         if !dependents.is_empty() {
             let mut batch = Batch::default();
-            batch.ask(Sql::LockTasks, vec![Box::new(dependents), Box::new(Vec::<String>::new())]);
+            batch.ask(
+                Sql::LockTasks,
+                vec![Box::new(dependents), Box::new(Vec::<String>::new())],
+            );
             tasks.extend(self.more(batch)?.into_iter().flatten());
         }
         self.tasks(&tasks, &mut rows)?;
@@ -126,7 +132,7 @@ impl Loading<'_> {
         }
         if !wanted.tasks.is_empty() || !wanted.task_ids.is_empty() {
             let keys: Vec<i64> = wanted.tasks.iter().map(|key| key.0).collect();
-            let ids = texts(wanted.task_ids.iter().map(|id| id.as_str()));
+            let ids = texts(&wanted.task_ids);
             places.tasks = Some(batch.ask(Sql::LockTasks, vec![Box::new(keys), Box::new(ids)]));
         }
         if !wanted.attempts.is_empty() {
@@ -138,7 +144,7 @@ impl Loading<'_> {
             places.lines = Some(batch.ask(Sql::Lines, vec![Box::new(tasks), Box::new(numbers)]));
         }
         if !wanted.jobs.is_empty() {
-            let ids = texts(wanted.jobs.iter().map(|id| id.as_str()));
+            let ids = texts(&wanted.jobs);
             places.jobs = Some(batch.ask(Sql::LockJobs, vec![Box::new(ids)]));
         }
         if !wanted.experiences.is_empty() {
@@ -151,21 +157,23 @@ impl Loading<'_> {
             places.experiences = Some(batch.ask(Sql::Experiences, vec![Box::new(labels), Box::new(models)]));
         }
         if !wanted.locks.is_empty() {
-            let names = texts(wanted.locks.iter().map(|name| name.as_str()));
+            let names = texts(&wanted.locks);
             places.locks = Some(batch.ask(Sql::LockLocks, vec![Box::new(names)]));
         }
         if !wanted.agents.is_empty() {
-            let ids = texts(wanted.agents.iter().map(|id| id.as_str()));
+            let ids = texts(&wanted.agents);
             places.agents = Some(batch.ask(Sql::LockAgents, vec![Box::new(ids)]));
         }
         if !wanted.scopes.is_empty() {
-            let names: Vec<String> = wanted.scopes.iter().map(ToString::to_string).collect();
+            let names = texts(&wanted.scopes);
             places.scopes.push(batch.ask(
                 Sql::LockGuarded,
                 vec![Box::new(names.clone()), Box::new(self.careful)],
             ));
             if !self.careful {
-                places.scopes.push(batch.ask(Sql::Unguarded, vec![Box::new(names)]));
+                places
+                    .scopes
+                    .push(batch.ask(Sql::Unguarded, vec![Box::new(names)]));
             }
         }
         let unknown: Vec<i64> = wanted
@@ -177,13 +185,13 @@ impl Loading<'_> {
         if !unknown.is_empty() {
             places.classes = Some(batch.ask(Sql::ClassesById, vec![Box::new(unknown)]));
         }
-        self.ask_lists(wanted, &mut batch, &mut places);
-        batch.ask(Sql::Now, Vec::new());
+        Self::ask_lists(wanted, &mut batch, &mut places);
+        batch.ask(Sql::Now, vec![Box::new(IMPATIENT)]);
         (batch, places)
     }
 
     /// Whatever is there. What is taken here is taken only where nobody else has it, so that nobody is waited for.
-    fn ask_lists(&self, wanted: &Wanted, batch: &mut Batch, places: &mut Places) {
+    fn ask_lists(wanted: &Wanted, batch: &mut Batch, places: &mut Places) {
         let stretch = int(WINDOW_STRETCH as u64);
         for (queue, after) in &wanted.windows {
             let (priority, key) = behind(*after);
@@ -215,7 +223,11 @@ impl Loading<'_> {
         for (of, after) in &wanted.dependents {
             places.dependents.push(batch.ask(
                 Sql::Dependents,
-                vec![Box::new(of.0), Box::new(after.0), Box::new(int(MAX_FANOUT as u64 + 1))],
+                vec![
+                    Box::new(of.0),
+                    Box::new(after.0),
+                    Box::new(int(MAX_FANOUT as u64 + 1)),
+                ],
             ));
         }
         if wanted.queues {
@@ -274,9 +286,9 @@ impl Loading<'_> {
         for row in of(places.agents) {
             rows.agents.push(Arc::new(self.agent(row)?));
         }
-        for place in &places.scopes {
+        for (index, place) in places.scopes.iter().enumerate() {
             for row in &answers[*place] {
-                self.scope(row, rows)?;
+                self.scope(row, index == 0, rows)?;
             }
         }
         for row in of(places.classes) {
@@ -315,12 +327,13 @@ impl Loading<'_> {
 
     fn agent(&mut self, row: &Row) -> Result<Agent, Failure> {
         let (agent, home, vouched_at) = read_agent(row)?;
-        Ok(self.presence.meet(agent, home, vouched_at))
+        Ok(self.presence.meet(agent, home, vouched_at, self.now))
     }
 
     /// `name, version, policy, counter`.
-    fn scope(&mut self, row: &Row, rows: &mut Rows) -> Result<(), Failure> {
-        let (scope, seen) = read_scope(row)?;
+    fn scope(&mut self, row: &Row, locked: bool, rows: &mut Rows) -> Result<(), Failure> {
+        let (scope, mut seen) = read_scope(row)?;
+        seen.locked = locked;
         if let Some(policy) = &seen.policy {
             rows.policies.push((scope.clone(), Arc::clone(policy)));
         }
@@ -407,9 +420,9 @@ impl Loading<'_> {
     fn classes(&self, wanted: &Wanted, rows: &mut Rows) -> Result<(), Failure> {
         for demand in &wanted.demands {
             let class = self.classes.of(demand);
-            rows.classes.push(Arc::clone(class.ok_or_else(|| {
-                Failure::Broken("a class that was made is not there".into())
-            })?));
+            rows.classes.push(Arc::clone(
+                class.ok_or_else(|| Failure::Broken("a class that was made is not there".into()))?,
+            ));
         }
         for id in &wanted.classes {
             rows.classes.extend(self.classes.find(*id).cloned());
@@ -434,7 +447,7 @@ impl Loading<'_> {
             let agent = self.agent(row)?;
             let scope = Scope::Agent(agent.id.clone());
             match held.get(&scope) {
-                Some(row) => self.scope(row, rows)?,
+                Some(row) => self.scope(row, true, rows)?,
                 None if with_scope.contains(&agent.id) => continue,
                 None => {}
             }
@@ -463,9 +476,13 @@ impl Loading<'_> {
             let id = AgentId::from(row.try_get::<_, &str>(0)?);
             let stored = Timestamp::from_micros(column(row, 1)?);
             let vouched_at: Option<i64> = column(row, 3)?;
-            let seen = self
-                .presence
-                .last_seen(&id, stored, column(row, 2)?, vouched_at.map(Timestamp::from_micros));
+            let seen = self.presence.last_seen(
+                &id,
+                stored,
+                column(row, 2)?,
+                vouched_at.map(Timestamp::from_micros),
+                self.now,
+            );
             if seen <= since {
                 due.silent.push(id);
             }
@@ -488,7 +505,10 @@ impl Loading<'_> {
         }
         if !unknown.is_empty() {
             let mut batch = Batch::default();
-            batch.ask(Sql::ClassesById, vec![Box::new(unknown.into_iter().collect::<Vec<i64>>())]);
+            batch.ask(
+                Sql::ClassesById,
+                vec![Box::new(unknown.into_iter().collect::<Vec<i64>>())],
+            );
             for row in self.more(batch)?.iter().flatten() {
                 self.classes.add(row)?;
             }
@@ -514,6 +534,7 @@ pub(super) fn read_scope(row: &Row) -> Result<(Scope, Seen), Failure> {
     let scope = scope(row.try_get(0)?)?;
     let seen = Seen {
         version: column(row, 1)?,
+        locked: true,
         policy: row.try_get::<_, Option<&str>>(2)?.map(read_policy).transpose()?,
         counter: row
             .try_get::<_, Option<Vec<i64>>>(3)?

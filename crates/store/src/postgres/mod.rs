@@ -42,10 +42,11 @@ use self::presence::Presence;
 use self::session::{Frame, Session};
 use crate::{CommitError, Forgotten, News, Reader, Store, StoreError};
 
-/// How often a server says that it is there.
-const VOUCH_INTERVAL: Span = Span::from_secs(5);
+/// A server says that it is there with each commit, and otherwise when something else brings it to the database; but no
+/// more often than that.
+const VOUCH_INTERVAL: Span = Span::from_secs(1);
 /// How long the outcome of a commit is asked for before the process gives up.
-const OUTCOME_PATIENCE: Duration = Duration::from_secs(60);
+const OUTCOME_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What went wrong.
 #[derive(Debug)]
@@ -71,17 +72,15 @@ impl From<tokio_postgres::Error> for Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Database(error) => match error.as_db_error() {
-                Some(told) => {
+            Self::Database(error) => {
+                if let Some(told) = error.as_db_error() {
                     write!(f, "{} ({})", told.message(), told.code().code())?;
-                    told.detail().map_or(Ok(()), |detail| write!(f, ": {detail}"))
+                    return told.detail().map_or(Ok(()), |detail| write!(f, ": {detail}"));
                 }
-                None => {
-                    write!(f, "{error}")?;
-                    let cause = std::error::Error::source(error);
-                    cause.map_or(Ok(()), |cause| write!(f, ": {cause}"))
-                }
-            },
+                write!(f, "{error}")?;
+                let cause = std::error::Error::source(error);
+                cause.map_or(Ok(()), |cause| write!(f, ": {cause}"))
+            }
             Self::Away(why) | Self::Broken(why) => f.write_str(why),
             Self::Changed(what) => write!(f, "{what} was changed meanwhile"),
             Self::Replaced => f.write_str(
@@ -117,8 +116,9 @@ impl From<Failure> for StoreError {
         };
         let Some(code) = error.code() else {
             // Either the connection broke, or a value was not of the type that its column says.
-            return if error.is_closed() || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>())
-            {
+            let of_system =
+                std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+            return if error.is_closed() || of_system {
                 Self::Unavailable(text)
             } else {
                 Self::Broken(text)
@@ -149,6 +149,8 @@ impl From<Failure> for StoreError {
 #[derive(Debug, Clone, Default)]
 struct Seen {
     version: i64,
+    /// Whether the row is locked until the turn is over.
+    locked: bool,
     policy: Option<Arc<Policy>>,
     counter: Option<Arc<Counter>>,
 }
@@ -256,7 +258,9 @@ impl Postgres {
             self.end_turn();
             self.begun = true;
         } else if self.turns.is_lost() {
-            return Err(Failure::Away("the connection was lost in the middle of a turn".into()));
+            return Err(Failure::Away(
+                "the connection was lost in the middle of a turn".into(),
+            ));
         }
         let rows = Loading {
             session: &mut self.turns,
@@ -265,6 +269,7 @@ impl Postgres {
             seen: &mut self.seen,
             careful: self.careful,
             frame,
+            now: self.now,
         }
         .load(wanted)?;
         self.named
@@ -352,9 +357,9 @@ impl Postgres {
             turn: self.turn,
             now: self.now,
         };
-        let mut writing = commit::first(changes, &self.presence, &self.named, author);
+        let mut writing = commit::first(changes, &self.presence, &self.named, &self.seen, author);
         let first = std::mem::take(&mut writing.batch);
-        let frame = if self.begun { Frame::Write } else { Frame::Begin };
+        let frame = if self.begun { Frame::Within } else { Frame::Begin };
         if !writing.is_needed {
             self.roll_back();
             self.remember(writing.heard);
@@ -367,7 +372,8 @@ impl Postgres {
             self.begun = true;
             self.turns.run(|live| live.send(frame, first))
         };
-        let second = written.and_then(|answers| commit::second(changes, author, &writing, &answers, &self.seen));
+        let second =
+            written.and_then(|answers| commit::second(changes, author, &writing, &answers, &self.seen));
         let second = match second {
             Ok(batch) => batch,
             Err(failure) => return Err(self.turned_back(failure)),
@@ -415,7 +421,10 @@ impl Drop for Postgres {
         self.roll_back();
         let server = self.server;
         let left = self.aside.run(|live| async move {
-            Ok(live.client.execute("UPDATE server SET lane = NULL WHERE id = $1", &[&server]).await?)
+            Ok(live
+                .client
+                .execute("UPDATE server SET lane = NULL WHERE id = $1", &[&server])
+                .await?)
         });
         if let Err(failure) = left {
             tracing::debug!(%failure, "the database was not told that this server ends");
@@ -437,7 +446,7 @@ impl Store for Postgres {
     }
 
     fn census(&mut self) -> Result<Rows, StoreError> {
-        let census = read::census(&mut self.aside, &mut self.classes, &mut self.presence);
+        let census = read::census(&mut self.aside, &mut self.classes, &mut self.presence, self.now);
         self.presence.end_turn();
         census.map_err(Into::into)
     }

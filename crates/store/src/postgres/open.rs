@@ -6,19 +6,20 @@ use adjutant_core::time::Timestamp;
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
+use super::Failure;
 use super::codec::column;
 use super::session::Session;
-use super::Failure;
 
-/// The schema, step by step.
+/// The schema, step by step. A step leaves alone what servers of the version before need, because they may go on while
+/// this one starts.
 pub(super) const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
-/// The oldest schema with which this program can work: it is that of the version before, whose servers may still run
-/// on a database that this one has brought up to date.
-const OLDEST_KNOWN: usize = 1;
 /// One server at a time brings the schema up to date and chooses a lane: "adjutant" in ASCII, cut to a number.
 pub(super) const ENTRANCE: i64 = 0x0061_646a_7574_616e;
-/// A server that was not heard of for so long has no lane any more when all are taken.
-const LANE_HOUR: i64 = 3_600 * 1_000_000;
+/// A server that was not heard of for so long loses its lane when all are taken: longer than it looks for the outcome of
+/// a commit, and short enough for one that is started again and again.
+const LANE_REST: i64 = 120 * 1_000_000;
+/// A server that was not heard of for so long is forgotten.
+const SERVER_REST: i64 = 24 * 3_600 * 1_000_000;
 
 /// Why a database cannot be used as a store.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +42,9 @@ pub enum OpenError {
         found: String,
     },
     /// A newer version of this program has changed it.
-    #[error("the database {database} was brought to schema {found} by a newer version (this program knows {known})")]
+    #[error(
+        "the database {database} was brought to schema {found} by a newer version (this program knows {known})"
+    )]
     Newer {
         /// Where it is.
         database: String,
@@ -68,12 +71,10 @@ pub enum OpenError {
 
 /// What a URL says, with what every connection has.
 pub(super) fn configuration(url: &str) -> Result<Config, OpenError> {
-    let mut config: Config = url
-        .parse()
-        .map_err(|error: tokio_postgres::Error| {
-            let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
-            OpenError::Url(format!("{error}{cause}"))
-        })?;
+    let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+        OpenError::Url(format!("{error}{cause}"))
+    })?;
     if config.get_application_name().is_none() {
         config.application_name("adjutant");
     }
@@ -113,8 +114,11 @@ pub(super) fn unreachable(config: &Config, failure: &Failure) -> OpenError {
             Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
                 "; the user must own the database, or be granted CREATE on its schema"
             }
-            _ => "",
+            Some(_) => "",
+            None if error.to_string().contains("password missing") => "; give the password in the URL",
+            None => "; is PostgreSQL running there, and may this machine reach it?",
         },
+        Failure::Away(_) => "; is PostgreSQL running there, and may this machine reach it?",
         _ => "",
     };
     OpenError::Unreachable {
@@ -167,12 +171,16 @@ pub(super) fn migrate(session: &Session, config: &Config) -> Result<(), OpenErro
     session
         .go_on(|live| async {
             // Another server may be about to do the same for as long as it takes.
-            live.client.batch_execute("SET LOCAL lock_timeout = '120s'; SET LOCAL statement_timeout = 0").await?;
-            Ok(live.client.execute("SELECT pg_advisory_xact_lock($1)", &[&ENTRANCE]).await?)
+            live.client
+                .batch_execute("SET LOCAL lock_timeout = '120s'; SET LOCAL statement_timeout = 0")
+                .await?;
+            Ok(live
+                .client
+                .execute("SELECT pg_advisory_xact_lock($1)", &[&ENTRANCE])
+                .await?)
         })
         .map_err(told)?;
     let found = identify(session, config)?;
-    debug_assert!(OLDEST_KNOWN <= MIGRATIONS.len(), "a version knows itself");
     for step in &MIGRATIONS[found..] {
         run(session, step).map_err(told)?;
     }
@@ -180,7 +188,8 @@ pub(super) fn migrate(session: &Session, config: &Config) -> Result<(), OpenErro
         return Ok(());
     }
     let mut secret = [0; 32];
-    getrandom::fill(&mut secret).map_err(|error| OpenError::Url(format!("the system gives no random bytes: {error}")))?;
+    getrandom::fill(&mut secret)
+        .map_err(|error| OpenError::Url(format!("the system gives no random bytes: {error}")))?;
     session
         .go_on(|live| async {
             let put = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
@@ -204,7 +213,10 @@ pub(super) fn identify(session: &Session, config: &Config) -> Result<usize, Open
             let meta = if tables.iter().any(|table| table == "meta") {
                 let ours = "SELECT value FROM meta WHERE name = 'adjutant schema'";
                 let row = live.client.query_opt(ours, &[]).await;
-                row.ok().flatten().map(|row| column::<Vec<u8>>(&row, 0)).transpose()?
+                row.ok()
+                    .flatten()
+                    .map(|row| column::<Vec<u8>>(&row, 0))
+                    .transpose()?
             } else {
                 None
             };
@@ -224,7 +236,6 @@ pub(super) fn identify(session: &Session, config: &Config) -> Result<usize, Open
             });
         }
     };
-    // A newer version says up to which older one it can be used.
     if found > MIGRATIONS.len() {
         return Err(OpenError::Newer {
             database: place(config),
@@ -244,21 +255,20 @@ fn take_lane(session: &Session, config: &Config) -> Result<Entered, OpenError> {
             let (now, seq): (i64, i64) = (column(&row, 0)?, column(&row, 1)?);
             let free = "SELECT lane FROM generate_series(0, 255) AS lane \
                         WHERE NOT EXISTS (SELECT FROM server WHERE server.lane = lane.lane) ORDER BY lane LIMIT 1";
-            let lane = match live.client.query_opt(free, &[]).await? {
-                Some(row) => i16::try_from(column::<i32>(&row, 0)?).unwrap_or(0),
-                None => {
+            let lane = if let Some(row) = live.client.query_opt(free, &[]).await? {
+                i16::try_from(column::<i32>(&row, 0)?).unwrap_or(0)
+            } else {
                     let silent = "UPDATE server SET lane = NULL WHERE id = (SELECT id FROM server \
                                   WHERE lane IS NOT NULL AND vouched_at < $1 ORDER BY vouched_at LIMIT 1) \
                                   RETURNING (SELECT old.lane FROM server AS old WHERE old.id = server.id)";
-                    let Some(row) = live.client.query_opt(silent, &[&(now - LANE_HOUR)]).await? else {
+                    let Some(row) = live.client.query_opt(silent, &[&(now - LANE_REST)]).await? else {
                         return Ok(None);
                     };
                     column(&row, 0)?
-                }
             };
-            // Servers that ended are of no use once nobody can have been heard by them lately.
-            let old = "DELETE FROM server WHERE lane IS NULL AND vouched_at < $1";
-            live.client.execute(old, &[&(now - 24 * LANE_HOUR)]).await?;
+            // Servers that ended, however, are of no use once nobody can have been heard by them lately.
+            let old = "DELETE FROM server WHERE vouched_at < $1";
+            live.client.execute(old, &[&(now - SERVER_REST)]).await?;
             let enter = "INSERT INTO server (lane, version, started_at, vouched_at) VALUES ($1, $2, $3, $3) RETURNING id";
             let version = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
             let row = live.client.query_one(enter, &[&lane, &version, &now]).await?;

@@ -1,14 +1,18 @@
 //! Who was heard of, where, and when.
 //!
 //! A sign of life changes nothing that others must know at once, so it is not written. The server that hears an agent,
-//! its home, remembers it; and its own row, written every few seconds, vouches for all agents whose home it is. When a
-//! server is gone its row grows old, and its agents have a full ttl from then on to appear elsewhere.
+//! its home, remembers it; and its own row, written every few seconds, vouches for all agents whose home it is. When that
+//! row is 15 seconds old the server counts as gone, and its agents have a full ttl from then on to appear elsewhere. So
+//! nobody takes an agent for lost before the time that its server has told it.
 
 use std::collections::HashMap;
 
 use adjutant_core::agent::Agent;
 use adjutant_core::name::AgentId;
-use adjutant_core::time::Timestamp;
+use adjutant_core::time::{Span, Timestamp};
+
+/// A server that has said so long nothing counts as gone.
+const VOUCH_LASTS: Span = Span::from_secs(15);
 
 /// What an agent said last, here.
 #[derive(Debug, Clone, Copy)]
@@ -54,18 +58,25 @@ impl Presence {
         stored: Timestamp,
         home: i64,
         vouched_at: Option<Timestamp>,
+        now: Timestamp,
     ) -> Timestamp {
         let heard = if home == self.server {
             self.heard.get(id).map(|heard| heard.at)
         } else {
-            vouched_at
+            vouched_at.map(|at| now.min(at + VOUCH_LASTS))
         };
         heard.map_or(stored, |heard| heard.max(stored))
     }
 
     /// An agent as it is stored becomes the agent as it is.
-    pub(super) fn meet(&mut self, mut agent: Agent, home: i64, vouched_at: Option<Timestamp>) -> Agent {
-        agent.last_seen = self.last_seen(&agent.id, agent.last_seen, home, vouched_at);
+    pub(super) fn meet(
+        &mut self,
+        mut agent: Agent,
+        home: i64,
+        vouched_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Agent {
+        agent.last_seen = self.last_seen(&agent.id, agent.last_seen, home, vouched_at, now);
         if home == self.server
             && let Some(heard) = self.heard.get(&agent.id)
             && heard.at >= agent.last_seen

@@ -14,15 +14,15 @@ use adjutant_core::time::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, Row};
 
+use super::Failure;
 use super::codec::{
-    Classes, agent_columns, attempt_columns, class_of, column, digest, line_columns, rank, read_accounts, read_agent,
-    read_attempt, read_attempt_key, read_body, read_ending, read_event, read_note, read_output, read_task,
-    read_token, task_columns,
+    Classes, agent_columns, attempt_columns, class_of, column, digest, line_columns, rank, read_accounts,
+    read_agent, read_attempt, read_attempt_key, read_body, read_ending, read_event, read_note, read_output,
+    read_task, read_token, task_columns,
 };
 use super::load::read_scope;
 use super::presence::Presence;
 use super::session::{Live, Session};
-use super::Failure;
 use crate::encoding::{self, int};
 use crate::{Details, MAX_BLOCKERS, MAX_OUTPUT_BYTES, Page, Reader, StoreError, StoredTask, TaskFilter};
 
@@ -46,18 +46,34 @@ impl PostgresReader {
         self.session.run(|live| async { query(live, sql, values).await })
     }
 
-    /// Asks several things of one state of the database.
-    fn consistently<T>(&mut self, ask: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, StoreError> {
-        let answer = self
-            .session
-            .run(|live| async { Ok(live.client.batch_execute(FROZEN).await?) })
-            .and_then(|()| ask(self));
-        let ended = self
-            .session
-            .go_on(|live| async { Ok(live.client.batch_execute("ROLLBACK").await?) });
-        if ended.is_err() {
-            self.session.hang_up();
+    /// Asks one thing.
+    fn ask(&mut self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
+        Ok(self.again(|reader| reader.rows(sql, values))?)
+    }
+
+    /// Asks once more when the connection turns out to be lost: a question may be repeated.
+    fn again<T>(&mut self, ask: impl Fn(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
+        match ask(self) {
+            Err(_) if self.session.is_lost() => ask(self),
+            answer => answer,
         }
+    }
+
+    /// Asks several things of one state of the database.
+    fn consistently<T>(&mut self, ask: impl Fn(&mut Self) -> Result<T, Failure>) -> Result<T, StoreError> {
+        let answer = self.again(|reader| {
+            let answer = reader
+                .session
+                .run(|live| async { Ok(live.client.batch_execute(FROZEN).await?) })
+                .and_then(|()| ask(reader));
+            let ended = reader
+                .session
+                .go_on(|live| async { Ok(live.client.batch_execute("ROLLBACK").await?) });
+            if ended.is_err() {
+                reader.session.hang_up();
+            }
+            answer
+        });
         Ok(answer?)
     }
 
@@ -92,7 +108,10 @@ impl PostgresReader {
             .map(|task| task.key.0)
             .collect();
         if !ended.is_empty() {
-            let endings = self.rows("SELECT task, doc FROM ending WHERE task = ANY($1::bigint[])", &[&ended])?;
+            let endings = self.rows(
+                "SELECT task, doc FROM ending WHERE task = ANY($1::bigint[])",
+                &[&ended],
+            )?;
             each(endings, &mut |details, row| {
                 (details.result, details.fail_reason) = read_ending(row.try_get(1)?)?;
                 Ok(())
@@ -104,11 +123,11 @@ impl PostgresReader {
             .map(|task| task.key.0)
             .collect();
         if !noted.is_empty() {
-            let notes = self.rows(
+            let remarks = self.rows(
                 "SELECT task, doc FROM note WHERE task = ANY($1::bigint[]) ORDER BY task, number",
                 &[&noted],
             )?;
-            each(notes, &mut |details, row| {
+            each(remarks, &mut |details, row| {
                 details.notes.push(read_note(row.try_get(1)?)?);
                 Ok(())
             })?;
@@ -165,7 +184,11 @@ impl PostgresReader {
         let mut bind = |sql: &mut String, condition: &str, value: Box<dyn ToSql + Sync>| {
             values.push(value);
             // Writing to a string cannot fail.
-            let _ = write!(sql, " AND {}", condition.replace('?', &format!("${}", values.len())));
+            let _ = write!(
+                sql,
+                " AND {}",
+                condition.replace('?', &format!("${}", values.len()))
+            );
         };
         if let Some(status) = filter.status {
             // The index on what is pending is chosen by what the statement says, not by a value that it is given.
@@ -226,7 +249,8 @@ impl PostgresReader {
         for row in self.rows("SELECT id, demand FROM class", &[])? {
             self.classes.add(&row)?;
         }
-        let has_all = |labels: &[adjutant_core::name::Label]| filter.labels.iter().all(|label| labels.contains(label));
+        let has_all =
+            |labels: &[adjutant_core::name::Label]| filter.labels.iter().all(|label| labels.contains(label));
         Ok(self
             .classes
             .all()
@@ -280,7 +304,10 @@ impl Reader for PostgresReader {
             let Some(task) = reader.tasks_of(&found)?.pop() else {
                 return Ok(None);
             };
-            let details = reader.details_of(std::slice::from_ref(&task))?.pop().unwrap_or_default();
+            let details = reader
+                .details_of(std::slice::from_ref(&task))?
+                .pop()
+                .unwrap_or_default();
             Ok(Some(StoredTask { task, details }))
         })
     }
@@ -294,7 +321,7 @@ impl Reader for PostgresReader {
     }
 
     fn events(&mut self, since: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        let rows = self.rows(
+        let rows = self.ask(
             "SELECT seq, kind, task, task_id, agent, at, payload FROM event WHERE seq > $1 ORDER BY seq LIMIT $2",
             &[&int(since), &int(limit as u64)],
         )?;
@@ -302,7 +329,7 @@ impl Reader for PostgresReader {
     }
 
     fn task_events(&mut self, task: TaskKey, since: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        let rows = self.rows(
+        let rows = self.ask(
             "SELECT seq, kind, task, task_id, agent, at, payload FROM event WHERE task = $1 AND seq > $2 \
              ORDER BY seq LIMIT $3",
             &[&task.0, &int(since), &int(limit as u64)],
@@ -312,7 +339,7 @@ impl Reader for PostgresReader {
 
     fn output(&mut self, task: TaskKey) -> Result<String, StoreError> {
         let mut text = String::new();
-        for row in self.rows("SELECT doc FROM output WHERE task = $1 ORDER BY id", &[&task.0])? {
+        for row in self.ask("SELECT doc FROM output WHERE task = $1 ORDER BY id", &[&task.0])? {
             text.push_str(&read_output(row.try_get(0).map_err(Failure::from)?)?);
         }
         let mut excess = text.len().saturating_sub(MAX_OUTPUT_BYTES);
@@ -324,8 +351,10 @@ impl Reader for PostgresReader {
 
     fn counts(&mut self) -> Result<[u64; 6], StoreError> {
         let mut counts = [0; 6];
-        for row in self.rows("SELECT status, count(*) FROM task GROUP BY status", &[])? {
-            let status = u8::try_from(column::<i16>(&row, 0)?).ok().and_then(Status::from_code);
+        for row in self.ask("SELECT status, count(*) FROM task GROUP BY status", &[])? {
+            let status = u8::try_from(column::<i16>(&row, 0)?)
+                .ok()
+                .and_then(Status::from_code);
             if let Some(status) = status {
                 counts[usize::from(status.code())] = column::<i64>(&row, 1)?.unsigned_abs();
             }
@@ -334,17 +363,23 @@ impl Reader for PostgresReader {
     }
 
     fn last_seq(&mut self) -> Result<u64, StoreError> {
-        let rows = self.rows("SELECT seq FROM event_head", &[])?;
-        Ok(rows.first().map_or(Ok(0), |row| column::<i64>(row, 0))?.unsigned_abs())
+        let rows = self.ask("SELECT seq FROM event_head", &[])?;
+        Ok(rows
+            .first()
+            .map_or(Ok(0), |row| column::<i64>(row, 0))?
+            .unsigned_abs())
     }
 
     fn tokens(&mut self) -> Result<Vec<AccessToken>, StoreError> {
-        let rows = self.rows("SELECT name, digest, roles, created_at FROM token ORDER BY name", &[])?;
+        let rows = self.ask(
+            "SELECT name, digest, roles, created_at FROM token ORDER BY name",
+            &[],
+        )?;
         Ok(rows.iter().map(read_token).collect::<Result<_, _>>()?)
     }
 
     fn secret(&mut self) -> Result<[u8; 32], StoreError> {
-        let rows = self.rows("SELECT value FROM meta WHERE name = 'secret'", &[])?;
+        let rows = self.ask("SELECT value FROM meta WHERE name = 'secret'", &[])?;
         let row = rows
             .first()
             .ok_or_else(|| StoreError::Broken("the secret is not there".into()))?;
@@ -357,6 +392,7 @@ pub(super) fn census(
     session: &mut Session,
     classes: &mut Classes,
     presence: &mut Presence,
+    now: Timestamp,
 ) -> Result<Rows, Failure> {
     let mut ask = |sql: &str| session.run(|live| async { query(live, sql, &[]).await });
     let mut rows = Rows::default();
@@ -365,14 +401,20 @@ pub(super) fn census(
     }
     for row in ask("SELECT name, version, policy, counter FROM scope ORDER BY name")? {
         let (scope, seen) = read_scope(&row)?;
-        rows.policies.extend(seen.policy.map(|policy| (scope.clone(), policy)));
+        rows.policies
+            .extend(seen.policy.map(|policy| (scope.clone(), policy)));
         rows.counters.extend(seen.counter);
     }
     for row in ask(concat!("SELECT ", agent_columns!(), " FROM agent ORDER BY id"))? {
         let (agent, home, vouched_at) = read_agent(&row)?;
-        rows.agents.push(Arc::new(presence.meet(agent, home, vouched_at)));
+        rows.agents
+            .push(Arc::new(presence.meet(agent, home, vouched_at, now)));
     }
-    let attempts = concat!("SELECT ", attempt_columns!(), " FROM attempt WHERE open ORDER BY task, number");
+    let attempts = concat!(
+        "SELECT ",
+        attempt_columns!(),
+        " FROM attempt WHERE open ORDER BY task, number"
+    );
     for row in ask(attempts)? {
         rows.attempts.push(read_attempt(&row)?);
     }
@@ -388,7 +430,8 @@ pub(super) fn census(
         .filter(|attempt| attempt.is_live())
         .map(|attempt| (attempt.key, attempt.key.task))
         .collect();
-    rows.accounts.retain(|account| live.contains_key(&account.attempt));
+    rows.accounts
+        .retain(|account| live.contains_key(&account.attempt));
     let tasks = ask(concat!(
         "SELECT ",
         task_columns!(),
@@ -405,10 +448,14 @@ pub(super) fn census(
             .push((row.try_get::<_, &str>(0)?.into(), read_attempt_key(&row, 1)?));
     }
     for row in ask("SELECT lock, count(*) FROM want GROUP BY lock ORDER BY lock")? {
-        rows.wants
-            .push((row.try_get::<_, &str>(0)?.into(), column::<i64>(&row, 1)?.unsigned_abs()));
+        rows.wants.push((
+            row.try_get::<_, &str>(0)?.into(),
+            column::<i64>(&row, 1)?.unsigned_abs(),
+        ));
     }
-    for row in ask("SELECT class, gate, count(*) FROM task WHERE ready GROUP BY class, gate ORDER BY class, gate")? {
+    for row in
+        ask("SELECT class, gate, count(*) FROM task WHERE ready GROUP BY class, gate ORDER BY class, gate")?
+    {
         let queue = Queue {
             class: ClassId(column(&row, 0)?),
             gate: encoding::read_gate(row.try_get(1)?).map_err(Failure::Broken)?,

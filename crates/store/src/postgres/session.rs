@@ -18,12 +18,12 @@ const SETTINGS: &str = "SET client_min_messages = warning; SET standard_conformi
     SET jit = off; SET plan_cache_mode = force_generic_plan; \
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 
-/// What a transaction is told when the rows that it began with are locked. Those are locked in one order by everybody,
-/// and so nobody waits for ever. What is found to be needed later may be held by one who waits for us: so it is not
-/// waited for, but the turn is taken again, and begins with all of it.
-const IMPATIENT: &str = "SET LOCAL lock_timeout = '5ms'";
-/// What it is told when it has only to write.
-const PATIENT: &str = "SET LOCAL lock_timeout = '2s'";
+/// How long a transaction waits for a lock once the rows that it began with are locked. Those are locked in one order
+/// by everybody, and so nobody waits for ever. What is found to be needed later may be held by one who waits for us: so
+/// it is hardly waited for, but the turn is taken again, and begins with all of it.
+pub(super) const IMPATIENT: &str = "5ms";
+/// How long it waits when it has only to write.
+pub(super) const PATIENT: &str = "2s";
 
 /// A value for a statement.
 pub(super) type Value = Box<dyn ToSql + Sync>;
@@ -53,8 +53,6 @@ pub(super) enum Frame {
     Begin,
     /// It is in the middle of one.
     Within,
-    /// It begins to write.
-    Write,
     /// It ends one.
     Commit,
 }
@@ -71,16 +69,8 @@ impl Live {
         let asked = batch.asked;
         let count = asked.len();
         let begin = async {
-            match frame {
-                Frame::Begin => self.client.batch_execute("BEGIN").await?,
-                Frame::Write => self.client.batch_execute(PATIENT).await?,
-                Frame::Within | Frame::Commit => {}
-            }
-            Ok(Vec::new())
-        };
-        let settle = async {
             if frame == Frame::Begin {
-                self.client.batch_execute(IMPATIENT).await?;
+                self.client.batch_execute("BEGIN").await?;
             }
             Ok(Vec::new())
         };
@@ -90,7 +80,8 @@ impl Live {
             }
             Ok(Vec::new())
         };
-        let mut all: Vec<BoxFuture<'_, Result<Vec<Row>, tokio_postgres::Error>>> = Vec::with_capacity(count + 3);
+        let mut all: Vec<BoxFuture<'_, Result<Vec<Row>, tokio_postgres::Error>>> =
+            Vec::with_capacity(count + 2);
         all.push(Box::pin(begin));
         for (sql, values) in &asked {
             let statement = &self.statements[*sql as usize];
@@ -99,7 +90,6 @@ impl Live {
                 self.client.query(statement, &values).await
             }));
         }
-        all.push(Box::pin(settle));
         all.push(Box::pin(commit));
         // In the order in which they are in the list each is sent when it is looked at first.
         let mut answers = join_all(all).await.into_iter().collect::<Result<Vec<_>, _>>()?;

@@ -69,7 +69,8 @@ statements! {
         ORDER BY task, number";
     // After everything is locked: no turn lies before what another one has committed.
     Now = "SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, at), seq, \
-        greatest((SELECT max(key) FROM task), (SELECT max(task) FROM attempt WHERE external)) FROM event_head";
+        greatest((SELECT max(key) FROM task), (SELECT max(task) FROM attempt WHERE external)), \
+        set_config('lock_timeout', $1, true) FROM event_head";
 
     // ---- commit ----
     InsertTaskIds = "INSERT INTO task_id (id, task) SELECT * FROM unnest($1::text[], $2::bigint[])";
@@ -144,7 +145,8 @@ statements! {
     PutToken = "INSERT INTO token (name, digest, roles, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO UPDATE \
         SET digest = excluded.digest, roles = excluded.roles, created_at = excluded.created_at";
     DeleteToken = "DELETE FROM token WHERE name = $1";
-    Turn = "UPDATE server SET turn = $2, vouched_at = greatest(vouched_at, $3) WHERE id = $1 AND lane IS NOT NULL RETURNING id";
+    Turn = "UPDATE server SET turn = $2, vouched_at = greatest(vouched_at, $3) WHERE id = $1 AND lane IS NOT NULL \
+        RETURNING set_config('lock_timeout', $4, true)";
     // The last statement before the COMMIT: from here on no other turn comes in between.
     Events = "WITH head AS (UPDATE event_head SET seq = seq + $1, at = greatest(at, $2) RETURNING seq - $1 AS before), \
         written AS (INSERT INTO event (seq, kind, task, task_id, agent, at, origin, payload) \

@@ -5,7 +5,8 @@
 //! its subject.
 //!
 //! Beside the common cases stand those of one store alone: what servers that share rows do to each other
-//! ([`sharing`], [`skipping`], [`faults`]), and what the file of the embedded store goes through ([`files`]).
+//! ([`sharing`], [`skipping`], [`faults`], and [`servers`] on PostgreSQL), and what the file of the embedded store goes
+//! through ([`files`]).
 
 /// Makes a test of each case for each store.
 macro_rules! for_every_store {
@@ -58,6 +59,7 @@ mod play;
 mod queues;
 mod retention;
 mod rows;
+mod servers;
 mod sharing;
 mod skipping;
 mod story;

@@ -262,7 +262,9 @@ impl Reading<'_> {
             concat!("SELECT ", agent_columns!(), " FROM agent ORDER BY id"),
             |row| {
                 let (agent, home, vouched_at) = read_agent(row)?;
-                let agent = presence.meet(agent, home, vouched_at);
+                // All of them have ended: nobody counts on what they might still vouch for.
+                let now = vouched_at.unwrap_or(agent.last_seen);
+                let agent = presence.meet(agent, home, vouched_at, now);
                 Ok(courier.take(row.raw_size_bytes(), |stretch| {
                     stretch.changes.agents.push(new(agent.id.clone(), agent));
                 })?)

@@ -14,17 +14,19 @@ use adjutant_core::limit::Scope;
 use adjutant_core::money::Money;
 use adjutant_core::name::{AgentId, LockName};
 use adjutant_core::task::{
-    Body, Class, ClassId, DependencyState, DispatchOrder, Fanout, Gate, Priority, Produces, Status, Task, TaskKey,
+    Body, Class, ClassId, DependencyState, DispatchOrder, Fanout, Gate, Priority, Produces, Status, Task,
+    TaskKey,
 };
 use adjutant_core::time::{Span, Timestamp};
 use rusqlite::Row;
 use rusqlite::types::Type;
 use serde::de::DeserializeOwned;
 
-pub(super) use crate::encoding::{
-    demand, dependency, gate, int, json, keys, kind, limits, list, paused, prices, produces, roles, state, stop,
-};
 use crate::encoding::{self, Read};
+pub(super) use crate::encoding::{
+    demand, dependency, gate, int, json, keys, kind, limits, list, paused, prices, produces, roles, state,
+    stop,
+};
 
 /// A value that cannot be what this program wrote.
 fn broken(column: usize, what: &str) -> rusqlite::Error {

@@ -45,8 +45,7 @@ pub(in super::super) const COUNTER: &str = "scope, resets, tallies, held_tokens,
     held_issues, active, cooldown_until";
 
 pub(in super::super) fn read_counter(row: &Row<'_>) -> rusqlite::Result<Arc<Counter>> {
-    let [hour, day, total] =
-        sound(2, read_tallies(row.get_ref(2)?.as_blob()?))?;
+    let [hour, day, total] = sound(2, read_tallies(row.get_ref(2)?.as_blob()?))?;
     Ok(Arc::new(Counter {
         scope: read_scope(row, 0)?,
         resets: row.get(1)?,
