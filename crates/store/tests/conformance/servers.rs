@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use adjutant_core::counter::{Booking, Counter};
+use adjutant_core::event::EventKind;
 use adjutant_core::limit::{Limit, Policy, Scope, Window};
 use adjutant_core::set::rows::{Changes, Replay, ReplayAnswer, ReplayKey, Rows, Wanted};
 use adjutant_core::task::{Class, Demand, DependencyState};
@@ -324,19 +325,24 @@ fn a_sign_of_life_is_remembered_by_its_server_and_vouched_for() {
         (seen.agents[0].last_seen, seen.agents[0].last_n),
         (spoke.last_seen, Some(7))
     );
-    // The other one counts from when the home has last said that it is there.
+    // To the other one it lives as long as its home says that it is there.
+    let seen = load(&mut other, |wanted| wanted.agents = ["agent".into()].into());
+    assert!(seen.agents[0].last_seen >= start);
+    other.abandon();
+    database.sql("UPDATE server SET vouched_at = vouched_at - 60000000");
     let vouched: i64 = database
         .sql("SELECT max(vouched_at) FROM server WHERE turn > 0")
         .parse()
         .expect("a number");
     let seen = load(&mut other, |wanted| wanted.agents = ["agent".into()].into());
+    let lasts = Span::from_secs(15).as_micros();
     assert_eq!(
         seen.agents[0].last_seen.as_micros(),
-        vouched.max(start.as_micros())
+        (vouched + lasts).max(start.as_micros())
     );
     // An agent that speaks elsewhere has its home there.
     let moved = adjutant_core::agent::Agent {
-        last_seen: spoke.last_seen + Span::from_secs(1),
+        last_seen: seen.agents[0].last_seen + Span::from_secs(1),
         ..(*seen.agents[0]).clone()
     };
     commit(&mut other, write().agent(Some(&seen.agents[0]), &moved));
@@ -392,6 +398,7 @@ fn others_hear_of_a_commit_and_of_whom_it_is_about() {
         let _ = tell.send(news);
     }));
     let about = adjutant_core::set::rows::NewEvent {
+        kind: EventKind::TaskDispatched,
         agent: Some("agent".into()),
         ..event(1)
     };
