@@ -92,7 +92,7 @@ impl Loading<'_> {
         }
         let mut tasks = Vec::new();
         self.named(&answers, &places, &mut rows, &mut tasks)?;
-        self.attempts_with(wanted, &tasks, &mut rows)?;
+        self.attempts_with(wanted, &mut tasks, &mut rows)?;
         self.lists(wanted, &answers, &places, &mut rows, &mut tasks)?;
         if let Some(place) = places.due {
             self.due(wanted, &answers[place..], &mut rows)?;
@@ -298,14 +298,22 @@ impl Loading<'_> {
     }
 
     /// What goes with what was named, and is sure to be asked for next: the open attempts of agents and of tasks, with
-    /// their ledger lines.
-    fn attempts_with(&mut self, wanted: &Wanted, tasks: &[Row], rows: &mut Rows) -> Result<(), Failure> {
+    /// their tasks and ledger lines.
+    fn attempts_with(
+        &mut self,
+        wanted: &Wanted,
+        tasks: &mut Vec<Row>,
+        rows: &mut Rows,
+    ) -> Result<(), Failure> {
         let mut keys = BTreeSet::new();
-        for agent in &rows.agents {
-            keys.extend(agent.attempts.iter().copied());
+        let mut more_tasks = BTreeSet::new();
+        for key in rows.agents.iter().flat_map(|agent| &agent.attempts) {
+            keys.insert(*key);
+            more_tasks.insert(key.task.0);
         }
-        for row in tasks {
+        for row in tasks.iter() {
             keys.extend(attempt_of(row)?);
+            more_tasks.remove(&column(row, 0)?);
         }
         keys.retain(|key| !wanted.attempts.contains(key));
         if keys.is_empty() {
@@ -315,13 +323,19 @@ impl Loading<'_> {
         keys.retain(|key| !wanted.accounts.contains(key));
         let (of_accounts, account_numbers) = pairs(&keys);
         let mut batch = Batch::default();
+        let more_tasks: Vec<i64> = more_tasks.into_iter().collect();
+        batch.ask(
+            Sql::LockTasks,
+            vec![Box::new(more_tasks), Box::new(Vec::<String>::new())],
+        );
         batch.ask(Sql::LockAttempts, vec![Box::new(of_tasks), Box::new(numbers)]);
         batch.ask(Sql::Lines, vec![Box::new(of_accounts), Box::new(account_numbers)]);
         let answers = self.more(batch)?;
-        for row in &answers[0] {
+        tasks.extend(answers[0].iter().cloned());
+        for row in &answers[1] {
             rows.attempts.push(read_attempt(row)?);
         }
-        rows.accounts.extend(read_accounts(&answers[1])?);
+        rows.accounts.extend(read_accounts(&answers[2])?);
         Ok(())
     }
 
