@@ -93,11 +93,8 @@ impl Engine {
         let first_seq = readers.first_mut().map_or(Ok(0), |reader| reader.last_seq())?;
         let longest_wait = Duration::from_micros(settings.agent_ttl.part(3).as_micros().unsigned_abs());
         let watch_interval = settings.agent_ttl.part(8);
-        let first_pass = if store.is_shared() {
-            Timestamp::EPOCH
-        } else {
-            Timestamp::NEVER
-        };
+        let far = store.is_shared();
+        let first_pass = if far { Timestamp::EPOCH } else { Timestamp::NEVER };
         let (inbox, mail) = sync_channel(INBOX);
         let news = inbox.clone();
         store.listen(Box::new(move |told| {
@@ -116,7 +113,7 @@ impl Engine {
             clock,
             mail,
             seq,
-            submissions: Submissions::new(Arc::clone(&submitted)),
+            submissions: Submissions::new(Arc::clone(&submitted), far),
             waiting: HashMap::new(),
             tickets: Arc::clone(&tickets),
             watch_interval,

@@ -19,6 +19,8 @@ const MAX_SUBMITTED: usize = 2_048;
 /// Submitted tasks in one turn, unless one batch has more. What agents say is taken before them, whatever came first,
 /// and so waits for no more than two such turns. A few dozen share an fsync nearly as well as hundreds do.
 const MAX_SUBMITTED_IN_TURN: usize = 64;
+/// Where the store is far away: there a turn costs journeys, whatever its size.
+const MAX_SUBMITTED_IN_FAR_TURN: usize = 256;
 
 /// Submitted tasks that wait for their turn. They give way to what agents say, so that a flood of them stands in
 /// nobody's way; hence there are only so many.
@@ -64,14 +66,21 @@ pub(crate) const fn tasks_of(command: &Command) -> usize {
 pub(crate) struct Submissions {
     letters: VecDeque<Letter>,
     submitted: Arc<Submitted>,
+    /// Submitted tasks in one turn.
+    most: usize,
 }
 
 impl Submissions {
-    /// None, counted by `submitted`.
-    pub(crate) const fn new(submitted: Arc<Submitted>) -> Self {
+    /// None, counted by `submitted`, on the way to a store that is near or far.
+    pub(crate) const fn new(submitted: Arc<Submitted>, far: bool) -> Self {
         Self {
             letters: VecDeque::new(),
             submitted,
+            most: if far {
+                MAX_SUBMITTED_IN_FAR_TURN
+            } else {
+                MAX_SUBMITTED_IN_TURN
+            },
         }
     }
 
@@ -93,7 +102,7 @@ impl Submissions {
         let mut tasks = 0;
         while let Some(letter) = self.letters.pop_front() {
             let own = tasks_of(&letter.request.command);
-            if tasks > 0 && tasks + own > MAX_SUBMITTED_IN_TURN && !all {
+            if tasks > 0 && tasks + own > self.most && !all {
                 self.letters.push_front(letter);
                 return;
             }

@@ -32,6 +32,11 @@ use crate::encoding::{self, int};
 /// The tasks that wait in a queue are counted up to here.
 const MAX_COUNTED: i64 = 128;
 
+/// However few could be taken: some may have to step aside.
+const LEAST_STRETCH: usize = 16;
+/// However many could be taken: a turn starts no more than that.
+const LONGEST_STRETCH: usize = 256;
+
 /// What a load needs beside what is wanted, and what it leaves behind.
 pub(super) struct Loading<'a> {
     pub(super) session: &'a mut Session,
@@ -43,6 +48,8 @@ pub(super) struct Loading<'a> {
     pub(super) frame: Frame,
     /// What time it is there.
     pub(super) now: Timestamp,
+    /// How many tasks the agents of this turn could take, as far as is known.
+    pub(super) places: &'a mut Option<usize>,
 }
 
 /// The places of the answers in a batch.
@@ -185,13 +192,14 @@ impl Loading<'_> {
         if !unknown.is_empty() {
             places.classes = Some(batch.ask(Sql::ClassesById, vec![Box::new(unknown)]));
         }
-        Self::ask_lists(wanted, &mut batch, &mut places);
+        self.ask_lists(wanted, &mut batch, &mut places);
         batch.ask(Sql::Now, vec![Box::new(IMPATIENT)]);
         (batch, places)
     }
 
     /// Whatever is there. What is taken here is taken only where nobody else has it, so that nobody is waited for.
-    fn ask_lists(wanted: &Wanted, batch: &mut Batch, places: &mut Places) {
+    fn ask_lists(&self, wanted: &Wanted, batch: &mut Batch, places: &mut Places) {
+        let window = int(self.stretch() as u64);
         let stretch = int(WINDOW_STRETCH as u64);
         for (queue, after) in &wanted.windows {
             let (priority, key) = behind(*after);
@@ -203,7 +211,7 @@ impl Loading<'_> {
                         Box::new(encoding::gate(queue.gate.as_ref())),
                         Box::new(priority),
                         Box::new(key),
-                        Box::new(stretch + 1),
+                        Box::new(window + 1),
                     ],
                 ));
             }
@@ -249,6 +257,22 @@ impl Loading<'_> {
         }
     }
 
+    /// As many tasks of a queue as may find an agent in this turn: they are locked, and others pass them over.
+    fn stretch(&self) -> usize {
+        self.places.map_or(WINDOW_STRETCH, |places| {
+            places.clamp(LEAST_STRETCH, LONGEST_STRETCH)
+        })
+    }
+
+    /// An agent that this turn deals with could take so many.
+    fn count_places(&mut self, agent: &Agent) {
+        let room = match agent.max_load {
+            0 => LONGEST_STRETCH,
+            most => usize::try_from(most).unwrap_or(LONGEST_STRETCH),
+        };
+        *self.places = Some(self.places.unwrap_or(0).saturating_add(room));
+    }
+
     fn named(
         &mut self,
         answers: &[Vec<Row>],
@@ -284,7 +308,9 @@ impl Loading<'_> {
                 .push((row.try_get::<_, &str>(0)?.into(), read_attempt_key(row, 1)?));
         }
         for row in of(places.agents) {
-            rows.agents.push(Arc::new(self.agent(row)?));
+            let agent = self.agent(row)?;
+            self.count_places(&agent);
+            rows.agents.push(Arc::new(agent));
         }
         for (index, place) in places.scopes.iter().enumerate() {
             for row in &answers[*place] {
@@ -370,9 +396,10 @@ impl Loading<'_> {
             for row in locked {
                 orders.push(order_of(row)?);
             }
-            let complete = orders.len() <= WINDOW_STRETCH;
-            orders.truncate(WINDOW_STRETCH);
-            tasks.extend(locked.iter().take(WINDOW_STRETCH).cloned());
+            let stretch = self.stretch();
+            let complete = orders.len() <= stretch;
+            orders.truncate(stretch);
+            tasks.extend(locked.iter().take(stretch).cloned());
             let given: BTreeSet<i64> = orders.iter().map(|order| order.key.0).collect();
             for row in all.iter().take(orders.len().max(1)) {
                 rows.skipped |= !given.contains(&column(row, 0)?);
@@ -466,6 +493,7 @@ impl Loading<'_> {
                 None => {}
             }
             given += 1;
+            self.count_places(&agent);
             rows.agents.push(Arc::new(agent));
             // What is set and used for it may also be nothing: that absence is known as well.
             rows.known_scopes.push(scope);

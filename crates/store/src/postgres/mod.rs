@@ -167,6 +167,8 @@ pub struct Postgres {
     turn: i64,
     /// Whether a transaction was begun.
     begun: bool,
+    /// How many tasks the agents of this turn could take, as far as is known.
+    places: Option<usize>,
     /// Whether the next turn locks also what it usually only reads: the one before was turned back for that.
     careful: bool,
     seen: HashMap<Scope, Seen>,
@@ -211,6 +213,7 @@ impl Postgres {
             lane: opened.lane,
             turn: 0,
             begun: false,
+            places: None,
             careful: false,
             seen: HashMap::new(),
             named: Named::default(),
@@ -270,6 +273,7 @@ impl Postgres {
             careful: self.careful,
             frame,
             now: self.now,
+            places: &mut self.places,
         }
         .load(wanted)?;
         self.named
@@ -283,6 +287,7 @@ impl Postgres {
     /// Nothing of the turn is remembered.
     fn end_turn(&mut self) {
         self.begun = false;
+        self.places = None;
         self.seen.clear();
         self.named.replays.clear();
         self.named.jobs.clear();
