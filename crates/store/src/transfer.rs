@@ -3,7 +3,7 @@
 //! A source gives its rows as the core's types, in the shape of what a turn writes, all of them new: so a target writes
 //! them with what its turns are written with, and derives what it keeps beside them (queues, wants, places of agents)
 //! as it does for turns. What no turn writes (numbers of events and classes, the archive, the secret) comes along in
-//! [`Stretch`]. Rows pass in stretches of bounded size, so that the size of a store is no matter of memory.
+//! `Stretch`. Rows pass in stretches of bounded size, so that the size of a store is no matter of memory.
 //!
 //! # Invariants
 //! - A source is not in use, and nothing in it changes.

@@ -1,8 +1,8 @@
 //! The store of many servers: one PostgreSQL database, and every server that uses it is as good as any other.
 //!
 //! There is no leader and nothing to configure: what a turn relies on it locks, and the database is what makes turns of
-//! different servers follow one another. [`load`] says what is locked in which order, [`commit`] what is written in
-//! which order, [`presence`] why signs of life are not written, [`herald`] how servers hear of each other's commits.
+//! different servers follow one another. `load` says what is locked in which order, `commit` what is written in
+//! which order, `presence` why signs of life are not written, `herald` how servers hear of each other's commits.
 //!
 //! - A turn is a transaction (READ COMMITTED) with a handful of round trips, whatever its size.
 //! - `now` is the database's, read after the last lock, and never before what was committed last.
