@@ -88,7 +88,7 @@ pub(super) fn first(
     let all = scopes(changes);
     let new: Vec<String> = all
         .iter()
-        .filter(|scope| !seen.contains_key(**scope))
+        .filter(|scope| !seen.get(**scope).is_some_and(|seen| seen.exists))
         .map(ToString::to_string)
         .collect();
     if !new.is_empty() {

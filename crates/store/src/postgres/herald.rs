@@ -138,6 +138,8 @@ impl Work {
             }
         });
         client.batch_execute("LISTEN adjutant").await?;
+        // What was to be told when the last connection broke may not have been.
+        self.shared.wake.notify_one();
         if self.heard == 0 {
             let row = client.query_one("SELECT seq FROM event_head", &[]).await?;
             self.heard = column::<i64>(&row, 0)?.unsigned_abs();

@@ -99,6 +99,9 @@ impl Loading<'_> {
         }
         let mut tasks = Vec::new();
         self.named(&answers, &places, &mut rows, &mut tasks)?;
+        for scope in &wanted.scopes {
+            self.seen.entry(scope.clone()).or_default();
+        }
         self.attempts_with(wanted, &mut tasks, &mut rows)?;
         self.lists(wanted, &answers, &places, &mut rows, &mut tasks)?;
         if let Some(place) = places.due {
@@ -496,6 +499,7 @@ impl Loading<'_> {
             self.count_places(&agent);
             rows.agents.push(Arc::new(agent));
             // What is set and used for it may also be nothing: that absence is known as well.
+            self.seen.entry(scope.clone()).or_default();
             rows.known_scopes.push(scope);
         }
         rows.skipped |= given < all.len();
@@ -576,6 +580,7 @@ pub(super) fn read_scope(row: &Row) -> Result<(Scope, Seen), Failure> {
     let scope = scope(row.try_get(0)?)?;
     let seen = Seen {
         version: column(row, 1)?,
+        exists: true,
         locked: true,
         policy: row.try_get::<_, Option<&str>>(2)?.map(read_policy).transpose()?,
         counter: row

@@ -149,6 +149,8 @@ impl From<Failure> for StoreError {
 #[derive(Debug, Clone, Default)]
 struct Seen {
     version: i64,
+    /// Whether there is such a row: that there is none is known as well, and checked at the end.
+    exists: bool,
     /// Whether the row is locked until the turn is over.
     locked: bool,
     policy: Option<Arc<Policy>>,

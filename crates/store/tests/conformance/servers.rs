@@ -221,6 +221,34 @@ fn a_limit_that_is_set_meanwhile_turns_back_who_did_not_know_of_it() {
     assert_eq!(*rows.counters[0], one);
 }
 
+#[test]
+fn a_limit_on_a_scope_that_nobody_knew_turns_back_who_did_not_know_of_it() {
+    let Some(database) = database() else { return };
+    let (mut first, mut second) = (open(&database), open(&database));
+    let policy = Policy {
+        limits: vec![Limit {
+            jobs: Some(1),
+            ..Limit::none(Window::Day)
+        }],
+        ..Policy::default()
+    };
+    for scope in [Scope::Project("project".into()), Scope::Agent("agent".into())] {
+        for server in [&mut first, &mut second] {
+            load(server, |wanted| wanted.scopes = [scope.clone()].into());
+        }
+        commit(&mut first, write().policy(&scope, None, &policy));
+        let one = booked(&scope, &Counter::new(scope.clone()), 1);
+        assert!(
+            is_turned_back(&mut second, write().counter(None, &one)),
+            "{scope}"
+        );
+        load(&mut second, |wanted| wanted.scopes = [scope.clone()].into());
+        load(&mut first, |wanted| wanted.tasks = [key(99)].into());
+        commit(&mut second, write().counter(None, &one));
+        first.abandon();
+    }
+}
+
 /// A task is submitted that depends on one which is completed at the same moment by another server.
 #[test]
 fn a_dependency_that_is_completed_elsewhere_knows_all_its_dependents() {
