@@ -335,9 +335,13 @@ impl Witness {
             before.accounts.insert(change.key, old);
         }
         for change in &changes.agents {
-            let session = |agent: &Option<Arc<Agent>>| agent.as_ref().and_then(|agent| agent.session.clone());
-            if session(&change.before) != session(&change.now) {
-                // Who left and comes back counts anew, and so does every session.
+            let life = |agent: &Option<Arc<Agent>>| {
+                agent
+                    .as_ref()
+                    .map(|agent| (agent.session.clone(), agent.registered_at))
+            };
+            if life(&change.before) != life(&change.now) {
+                // Who left and comes back counts anew, in one turn as well, and so does every session.
                 self.numbers.retain(|(agent, _), _| *agent != change.key);
             }
             let old = replace(&mut self.agents, &change.key, change.now.as_ref());
