@@ -17,7 +17,6 @@ use adjutant_core::time::{Span, Timestamp};
 use adjutant_engine::clock::{SharedClock, SystemClock};
 use adjutant_engine::{Engine, Handle, Refusal, Retention};
 use adjutant_server::{ServeError, Server, Tls, token};
-use adjutant_store::Store as _;
 use adjutant_store::postgres::Postgres;
 use adjutant_store::sqlite::{OpenError, Sqlite};
 use tokio::net::TcpListener;
@@ -411,7 +410,10 @@ impl Running {
 
     fn open(store: &StoreUrl, settings: adjutant_engine::Settings, retention: Retention) -> Outcome<Self> {
         let (tell, damage) = watch::channel(None);
-        let name = store.to_string();
+        let name = match store {
+            StoreUrl::Sqlite(path) => path.display().to_string(),
+            StoreUrl::Postgres(_) => store.to_string(),
+        };
         let started = match store {
             StoreUrl::Sqlite(path) => {
                 let store = Sqlite::open(path).map_err(|error| refused(&error))?;
@@ -423,8 +425,7 @@ impl Running {
                 )
             }
             StoreUrl::Postgres(url) => {
-                let mut store =
-                    Postgres::open(url).map_err(|error| Failure::new(format!("--store: {error}")))?;
+                let store = Postgres::open(url).map_err(|error| Failure::new(format!("--store: {error}")))?;
                 let clock = SharedClock::at(store.now());
                 Engine::start_with(store, settings, retention, Box::new(clock))
                     .map_err(|error| Failure::new(format!("the store {name} cannot be read: {error}")))

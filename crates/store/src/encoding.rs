@@ -7,6 +7,7 @@ use adjutant_core::access::Role;
 use adjutant_core::attempt::{AttemptState, Outcome, StopReason};
 use adjutant_core::counter::{Counter, Tally};
 use adjutant_core::experience::Kind;
+use adjutant_core::ledger::Line;
 use adjutant_core::limit::{Limit, Policy, Prices};
 use adjutant_core::money::Money;
 use adjutant_core::name::{Label, ModelName};
@@ -186,6 +187,20 @@ pub(crate) fn read_stop(code: Option<u8>) -> Read<Option<StopReason>> {
             .ok_or_else(|| "an unknown stop reason".into())
     })
     .transpose()
+}
+
+/// The amounts of a ledger line, in the order of the columns of every table that has them.
+pub(crate) fn amounts(line: &Line) -> [i64; 8] {
+    [
+        int(line.jobs),
+        int(line.tokens.tokens_in),
+        int(line.tokens.tokens_out),
+        int(line.tokens.tokens_cached),
+        line.cost.as_nanos(),
+        int(line.refunded),
+        int(line.pull_requests),
+        int(line.issues),
+    ]
 }
 
 // ---- agents and tokens -----------------------------------------------------------------------------------------------

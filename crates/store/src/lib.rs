@@ -156,12 +156,6 @@ pub trait Store: Send {
         0
     }
 
-    /// The time where the store is: that of the last turn, or of the opening. Where servers share a store it is the
-    /// store that says what time it is; each load tells it anew.
-    fn now(&mut self) -> Timestamp {
-        Timestamp::EPOCH
-    }
-
     /// Has somebody told of what other servers commit, as soon as it is heard of.
     fn listen(&mut self, _told: Box<dyn Fn(News) + Send>) {}
 

@@ -11,6 +11,7 @@ use adjutant_core::limit::Scope;
 use adjutant_core::retention::{Candidate, Retention, archive};
 use adjutant_core::task::{Class, Demand, Status, Task, TaskKey};
 use adjutant_core::time::Timestamp;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
 use super::Failure;
@@ -296,34 +297,8 @@ impl Batch<'_> {
     }
 
     async fn write_archive(&mut self) -> Result<(), Failure> {
-        let put = "INSERT INTO archive (scope, resets, hour, jobs, tokens_in, tokens_out, tokens_cached, cost, refunded, \
-                   pull_requests, issues) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
-                   ON CONFLICT (scope, resets) DO UPDATE SET hour = greatest(archive.hour, excluded.hour), \
-                   jobs = archive.jobs + excluded.jobs, tokens_in = archive.tokens_in + excluded.tokens_in, \
-                   tokens_out = archive.tokens_out + excluded.tokens_out, \
-                   tokens_cached = archive.tokens_cached + excluded.tokens_cached, cost = archive.cost + excluded.cost, \
-                   refunded = archive.refunded + excluded.refunded, \
-                   pull_requests = archive.pull_requests + excluded.pull_requests, \
-                   issues = archive.issues + excluded.issues";
-        for line in std::mem::take(&mut self.archive).into_values() {
-            self.client
-                .execute(
-                    put,
-                    &[
-                        &line.scope.to_string(),
-                        &i64::from(line.resets),
-                        &line.hour.as_micros(),
-                        &int(line.jobs),
-                        &int(line.tokens.tokens_in),
-                        &int(line.tokens.tokens_out),
-                        &int(line.tokens.tokens_cached),
-                        &line.cost.as_nanos(),
-                        &int(line.refunded),
-                        &int(line.pull_requests),
-                        &int(line.issues),
-                    ],
-                )
-                .await?;
+        for line in std::mem::take(&mut self.archive).values() {
+            put_archived(self.client, line).await?;
         }
         Ok(())
     }
@@ -357,4 +332,27 @@ impl Batch<'_> {
         self.forgotten.more |= self.forgotten.events == MAX_FORGOTTEN_EVENTS as u64;
         Ok(())
     }
+}
+
+/// Adds a line to what is archived of its scope and reset.
+pub(super) async fn put_archived(client: &Client, line: &Line) -> Result<(), Failure> {
+    let put = "INSERT INTO archive (scope, resets, hour, jobs, tokens_in, tokens_out, tokens_cached, cost, refunded, \
+                   pull_requests, issues) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+                   ON CONFLICT (scope, resets) DO UPDATE SET hour = greatest(archive.hour, excluded.hour), \
+                   jobs = archive.jobs + excluded.jobs, tokens_in = archive.tokens_in + excluded.tokens_in, \
+                   tokens_out = archive.tokens_out + excluded.tokens_out, \
+                   tokens_cached = archive.tokens_cached + excluded.tokens_cached, cost = archive.cost + excluded.cost, \
+                   refunded = archive.refunded + excluded.refunded, \
+                   pull_requests = archive.pull_requests + excluded.pull_requests, \
+                   issues = archive.issues + excluded.issues";
+    let (scope, resets, hour) = (
+        line.scope.to_string(),
+        i64::from(line.resets),
+        line.hour.as_micros(),
+    );
+    let amounts = encoding::amounts(line);
+    let mut values: Vec<&(dyn ToSql + Sync)> = vec![&scope, &resets, &hour];
+    values.extend(amounts.iter().map(|amount| amount as &(dyn ToSql + Sync)));
+    client.execute(put, &values).await?;
+    Ok(())
 }

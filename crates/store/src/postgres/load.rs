@@ -15,12 +15,12 @@ use adjutant_core::limit::Scope;
 use adjutant_core::name::AgentId;
 use adjutant_core::set::queues::WINDOW_STRETCH;
 use adjutant_core::set::rows::{Dependents, Due, MAX_DUE, MAX_FANOUT, Onlooker, ReplayKey, Rows, Wanted};
-use adjutant_core::task::{ClassId, DispatchOrder, TaskKey};
+use adjutant_core::task::{ClassId, DispatchOrder, Status, TaskKey};
 use adjutant_core::time::Timestamp;
 use tokio_postgres::Row;
 
 use super::codec::{
-    attempt_of, class_of, column, order_of, rank, read_accounts, read_agent, read_attempt, read_attempt_key,
+    class_of, column, order_of, rank, read_accounts, read_agent, read_attempt, read_attempt_key,
     read_counter, read_order, read_policy, read_replay, read_task, scope,
 };
 use super::presence::Presence;
@@ -50,6 +50,8 @@ pub(super) struct Loading<'a> {
     pub(super) now: Timestamp,
     /// How many tasks the agents of this turn could take, as far as is known.
     pub(super) places: &'a mut Option<usize>,
+    /// The tasks that it has given.
+    pub(super) given: BTreeSet<i64>,
 }
 
 /// The places of the answers in a batch.
@@ -97,13 +99,12 @@ impl Loading<'_> {
             rows.latest = Some(self.now);
             rows.newest = Some(TaskKey(column::<Option<i64>>(row, 2)?.unwrap_or(0)));
         }
-        let mut tasks = Vec::new();
-        self.named(&answers, &places, &mut rows, &mut tasks)?;
+        self.named(&answers, &places, &mut rows)?;
         for scope in &wanted.scopes {
             self.seen.entry(scope.clone()).or_default();
         }
-        self.attempts_with(wanted, &mut tasks, &mut rows)?;
-        self.lists(wanted, &answers, &places, &mut rows, &mut tasks)?;
+        self.attempts_with(wanted, &mut rows)?;
+        self.lists(wanted, &answers, &places, &mut rows)?;
         if let Some(place) = places.due {
             self.due(wanted, &answers[place..], &mut rows)?;
         }
@@ -119,9 +120,9 @@ impl Loading<'_> {
                 Sql::LockTasks,
                 vec![Box::new(dependents), Box::new(Vec::<String>::new())],
             );
-            tasks.extend(self.more(batch)?.into_iter().flatten());
+            let answers = self.more(batch)?;
+            self.tasks(&answers[0], &mut rows)?;
         }
-        self.tasks(&tasks, &mut rows)?;
         Ok(rows)
     }
 
@@ -276,13 +277,7 @@ impl Loading<'_> {
         *self.places = Some(self.places.unwrap_or(0).saturating_add(room));
     }
 
-    fn named(
-        &mut self,
-        answers: &[Vec<Row>],
-        places: &Places,
-        rows: &mut Rows,
-        tasks: &mut Vec<Row>,
-    ) -> Result<(), Failure> {
+    fn named(&mut self, answers: &[Vec<Row>], places: &Places, rows: &mut Rows) -> Result<(), Failure> {
         let of = |place: Option<usize>| place.map_or(&[][..], |place| answers[place].as_slice());
         for row in of(places.replays) {
             let key = ReplayKey {
@@ -291,7 +286,7 @@ impl Loading<'_> {
             };
             rows.idempotency.push((key, read_replay(row, 2)?));
         }
-        tasks.extend(of(places.tasks).iter().cloned());
+        self.tasks(of(places.tasks), rows)?;
         for row in of(places.attempts) {
             rows.attempts.push(read_attempt(row)?);
         }
@@ -328,21 +323,21 @@ impl Loading<'_> {
 
     /// What goes with what was named, and is sure to be asked for next: the open attempts of agents and of tasks, with
     /// their tasks and ledger lines.
-    fn attempts_with(
-        &mut self,
-        wanted: &Wanted,
-        tasks: &mut Vec<Row>,
-        rows: &mut Rows,
-    ) -> Result<(), Failure> {
+    fn attempts_with(&mut self, wanted: &Wanted, rows: &mut Rows) -> Result<(), Failure> {
         let mut keys = BTreeSet::new();
         let mut more_tasks = BTreeSet::new();
         for key in rows.agents.iter().flat_map(|agent| &agent.attempts) {
             keys.insert(*key);
             more_tasks.insert(key.task.0);
         }
-        for row in tasks.iter() {
-            keys.extend(attempt_of(row)?);
-            more_tasks.remove(&column(row, 0)?);
+        for task in &rows.tasks {
+            if task.status == Status::InProgress {
+                keys.insert(AttemptKey {
+                    task: task.key,
+                    number: task.attempt,
+                });
+            }
+            more_tasks.remove(&task.key.0);
         }
         keys.retain(|key| !wanted.attempts.contains(key));
         if keys.is_empty() {
@@ -360,7 +355,7 @@ impl Loading<'_> {
         batch.ask(Sql::LockAttempts, vec![Box::new(of_tasks), Box::new(numbers)]);
         batch.ask(Sql::Lines, vec![Box::new(of_accounts), Box::new(account_numbers)]);
         let answers = self.more(batch)?;
-        tasks.extend(answers[0].iter().cloned());
+        self.tasks(&answers[0], rows)?;
         for row in &answers[1] {
             rows.attempts.push(read_attempt(row)?);
         }
@@ -391,7 +386,6 @@ impl Loading<'_> {
         answers: &[Vec<Row>],
         places: &Places,
         rows: &mut Rows,
-        tasks: &mut Vec<Row>,
     ) -> Result<(), Failure> {
         for ((queue, _), places) in wanted.windows.iter().zip(places.windows.chunks(2)) {
             let (locked, all) = (&answers[places[0]], &answers[places[1]]);
@@ -402,7 +396,7 @@ impl Loading<'_> {
             let stretch = self.stretch();
             let complete = orders.len() <= stretch;
             orders.truncate(stretch);
-            tasks.extend(locked.iter().take(stretch).cloned());
+            self.tasks(&locked[..orders.len()], rows)?;
             let given: BTreeSet<i64> = orders.iter().map(|order| order.key.0).collect();
             for row in all.iter().take(orders.len().max(1)) {
                 rows.skipped |= !given.contains(&column(row, 0)?);
@@ -559,9 +553,8 @@ impl Loading<'_> {
                 self.classes.add(row)?;
             }
         }
-        let mut seen = BTreeSet::new();
         for row in found {
-            if !seen.insert(column::<i64>(row, 0)?) {
+            if !self.given.insert(column(row, 0)?) {
                 continue;
             }
             let class = class_of(row)?;

@@ -11,6 +11,7 @@
 
 mod codec;
 mod commit;
+mod failure;
 mod forget;
 mod herald;
 mod load;
@@ -21,24 +22,25 @@ mod session;
 mod statements;
 pub(crate) mod transfer;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adjutant_core::counter::Counter;
 use adjutant_core::limit::{Policy, Scope};
+use adjutant_core::name::AgentId;
 use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::{Changes, Rows, Wanted};
 use adjutant_core::time::{Span, Timestamp};
 use tokio_postgres::Config;
-use tokio_postgres::error::SqlState;
 
 pub use open::OpenError;
 
 use self::codec::Classes;
 use self::commit::{Author, Named};
+use self::failure::Failure;
 use self::load::Loading;
-use self::presence::Presence;
+use self::presence::{Heard, Presence};
 use self::session::{Frame, Session};
 use crate::{CommitError, Forgotten, News, Reader, Store, StoreError};
 
@@ -47,103 +49,6 @@ use crate::{CommitError, Forgotten, News, Reader, Store, StoreError};
 const VOUCH_INTERVAL: Span = Span::from_secs(1);
 /// How long the outcome of a commit is asked for before the process gives up.
 const OUTCOME_PATIENCE: Duration = Duration::from_mins(1);
-
-/// What went wrong.
-#[derive(Debug)]
-enum Failure {
-    /// The database says no, or the connection broke.
-    Database(tokio_postgres::Error),
-    /// There is no connection.
-    Away(String),
-    /// What is stored is not what this program writes.
-    Broken(String),
-    /// What the turn relied on without a lock was changed by another server.
-    Changed(String),
-    /// Another server has taken the place of this one.
-    Replaced,
-}
-
-impl From<tokio_postgres::Error> for Failure {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Database(error) => {
-                if let Some(told) = error.as_db_error() {
-                    write!(f, "{} ({})", told.message(), told.code().code())?;
-                    return told.detail().map_or(Ok(()), |detail| write!(f, ": {detail}"));
-                }
-                write!(f, "{error}")?;
-                let cause = std::error::Error::source(error);
-                cause.map_or(Ok(()), |cause| write!(f, ": {cause}"))
-            }
-            Self::Away(why) | Self::Broken(why) => f.write_str(why),
-            Self::Changed(what) => write!(f, "{what} was changed meanwhile"),
-            Self::Replaced => f.write_str(
-                "this server was not heard of for so long that another one has taken its place: start it again",
-            ),
-        }
-    }
-}
-
-impl Failure {
-    /// Whether the transaction may or may not have been committed, when this is the answer to COMMIT.
-    fn leaves_doubt(&self) -> bool {
-        match self {
-            Self::Database(error) => match error.as_db_error() {
-                // The server ends the session: it may have written before.
-                Some(told) => told.code().code().starts_with("57P") || told.code().code().starts_with("XX"),
-                None => true,
-            },
-            Self::Away(_) => true,
-            Self::Broken(_) | Self::Changed(_) | Self::Replaced => false,
-        }
-    }
-}
-
-impl From<Failure> for StoreError {
-    fn from(failure: Failure) -> Self {
-        let text = failure.to_string();
-        let error = match &failure {
-            Failure::Changed(_) => return Self::Busy(text),
-            Failure::Broken(_) => return Self::Broken(text),
-            Failure::Away(_) | Failure::Replaced => return Self::Unavailable(text),
-            Failure::Database(error) => error,
-        };
-        let Some(code) = error.code() else {
-            // Either the connection broke, or a value was not of the type that its column says.
-            let of_system =
-                std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
-            return if error.is_closed() || of_system {
-                Self::Unavailable(text)
-            } else {
-                Self::Broken(text)
-            };
-        };
-        match *code {
-            SqlState::T_R_SERIALIZATION_FAILURE
-            | SqlState::T_R_DEADLOCK_DETECTED
-            | SqlState::LOCK_NOT_AVAILABLE
-            // Another server made first what this turn makes.
-            | SqlState::UNIQUE_VIOLATION => Self::Busy(text),
-            SqlState::DISK_FULL => Self::Full(text),
-            SqlState::QUERY_CANCELED
-            | SqlState::TOO_MANY_CONNECTIONS
-            | SqlState::CONFIGURATION_LIMIT_EXCEEDED
-            | SqlState::READ_ONLY_SQL_TRANSACTION
-            | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => Self::Unavailable(text),
-            ref other => match &other.code()[..2] {
-                // The connection; who may connect; resources; the operator; the system.
-                "08" | "28" | "53" | "57" | "58" => Self::Unavailable(text),
-                _ => Self::Broken(text),
-            },
-        }
-    }
-}
 
 /// A scope as a turn has seen it.
 #[derive(Debug, Clone, Default)]
@@ -227,6 +132,11 @@ impl Postgres {
         })
     }
 
+    /// What time it was in the database at the last turn, or at the opening.
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
     const fn config(&self) -> &Config {
         self.turns.config()
     }
@@ -276,6 +186,7 @@ impl Postgres {
             frame,
             now: self.now,
             places: &mut self.places,
+            given: BTreeSet::new(),
         }
         .load(wanted)?;
         self.named
@@ -366,7 +277,6 @@ impl Postgres {
         };
         let mut writing = commit::first(changes, &self.presence, &self.named, &self.seen, author);
         let first = std::mem::take(&mut writing.batch);
-        let frame = if self.begun { Frame::Within } else { Frame::Begin };
         if !writing.is_needed {
             self.roll_back();
             self.remember(writing.heard);
@@ -374,10 +284,10 @@ impl Postgres {
             return Ok(self.last_seq);
         }
         let written = if self.begun {
-            self.turns.go_on(|live| live.send(frame, first))
+            self.turns.go_on(|live| live.send(Frame::Within, first))
         } else {
             self.begun = true;
-            self.turns.run(|live| live.send(frame, first))
+            self.turns.run(|live| live.send(Frame::Begin, first))
         };
         let second =
             written.and_then(|answers| commit::second(changes, author, &writing, &answers, &self.seen));
@@ -415,7 +325,7 @@ impl Postgres {
         }
     }
 
-    fn remember(&mut self, heard: Vec<(adjutant_core::name::AgentId, Option<presence::Heard>)>) {
+    fn remember(&mut self, heard: Vec<(AgentId, Option<Heard>)>) {
         for (id, heard) in heard {
             self.presence.remember(&id, heard);
         }
@@ -446,10 +356,6 @@ impl Store for Postgres {
 
     fn lane(&self) -> u8 {
         self.lane
-    }
-
-    fn now(&mut self) -> Timestamp {
-        self.now
     }
 
     fn census(&mut self) -> Result<Rows, StoreError> {

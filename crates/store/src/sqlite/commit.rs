@@ -13,7 +13,7 @@ use super::codec::{
     span, state, stop, tallies,
 };
 use super::mark::Position;
-use crate::{MAX_FORGOTTEN, MAX_OUTPUT_BYTES, payload};
+use crate::{MAX_FORGOTTEN, MAX_OUTPUT_BYTES, encoding, payload};
 
 /// Writes everything but the COMMIT. Gives how far the store is then.
 pub(super) fn write(db: &Connection, changes: &Changes, before: Position) -> Result<Position> {
@@ -340,6 +340,16 @@ fn account(db: &Connection, change: &Change<adjutant_core::attempt::AttemptKey, 
         if before.get(index) == Some(line) {
             continue;
         }
+        let [
+            jobs,
+            tokens_in,
+            tokens_out,
+            tokens_cached,
+            cost,
+            refunded,
+            pull_requests,
+            issues,
+        ] = encoding::amounts(line);
         db.prepare_cached(
             "INSERT OR REPLACE INTO line (task, number, scope, hour, resets, model, jobs, tokens_in, tokens_out, \
              tokens_cached, cost, refunded, pull_requests, issues) \
@@ -352,14 +362,14 @@ fn account(db: &Connection, change: &Change<adjutant_core::attempt::AttemptKey, 
             line.hour.as_micros(),
             line.resets,
             line.model.as_ref().map_or("", |name| name.as_str()),
-            int(line.jobs),
-            int(line.tokens.tokens_in),
-            int(line.tokens.tokens_out),
-            int(line.tokens.tokens_cached),
-            line.cost.as_nanos(),
-            int(line.refunded),
-            int(line.pull_requests),
-            int(line.issues),
+            jobs,
+            tokens_in,
+            tokens_out,
+            tokens_cached,
+            cost,
+            refunded,
+            pull_requests,
+            issues,
         ])?;
     }
     Ok(())

@@ -20,6 +20,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use super::codec::{ATTEMPT, LINE, TASK, int, read_attempt, read_dependency, read_line, read_task};
 use super::commit;
 use super::mark::Position;
+use crate::encoding;
 use crate::{Forgotten, MAX_FORGOTTEN_EVENTS, MAX_FORGOTTEN_TASKS};
 
 /// A batch ends when it took so long, however large its texts are: the next turn waits for it.
@@ -334,33 +335,9 @@ impl<'a> Batch<'a> {
     }
 
     fn write_archive(&mut self) -> Result<()> {
-        for line in std::mem::take(&mut self.archive).into_values() {
-            self.db
-                .prepare_cached(
-                    "INSERT INTO archive (scope, resets, hour, jobs, tokens_in, tokens_out, tokens_cached, cost, \
-                     refunded, pull_requests, issues) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
-                     ON CONFLICT (scope, resets) DO UPDATE SET hour = max(hour, excluded.hour), \
-                     jobs = jobs + excluded.jobs, tokens_in = tokens_in + excluded.tokens_in, \
-                     tokens_out = tokens_out + excluded.tokens_out, \
-                     tokens_cached = tokens_cached + excluded.tokens_cached, cost = cost + excluded.cost, \
-                     refunded = refunded + excluded.refunded, \
-                     pull_requests = pull_requests + excluded.pull_requests, issues = issues + excluded.issues",
-                )?
-                .execute(params![
-                    line.scope.to_string(),
-                    line.resets,
-                    line.hour.as_micros(),
-                    int(line.jobs),
-                    int(line.tokens.tokens_in),
-                    int(line.tokens.tokens_out),
-                    int(line.tokens.tokens_cached),
-                    line.cost.as_nanos(),
-                    int(line.refunded),
-                    int(line.pull_requests),
-                    int(line.issues),
-                ])?;
-        }
-        Ok(())
+        std::mem::take(&mut self.archive)
+            .values()
+            .try_for_each(|line| put_archived(self.db, line))
     }
 
     // ---- events --------------------------------------------------------------------------------------------------
@@ -408,4 +385,42 @@ pub(super) fn first_event(db: &Connection) -> Result<i64> {
         })
         .optional()?;
     Ok(stored.unwrap_or(1))
+}
+
+/// Adds a line to what is archived of its scope and reset.
+pub(super) fn put_archived(db: &Connection, line: &Line) -> Result<()> {
+    let [
+        jobs,
+        tokens_in,
+        tokens_out,
+        tokens_cached,
+        cost,
+        refunded,
+        pull_requests,
+        issues,
+    ] = encoding::amounts(line);
+    db.prepare_cached(
+        "INSERT INTO archive (scope, resets, hour, jobs, tokens_in, tokens_out, tokens_cached, cost, \
+                     refunded, pull_requests, issues) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+                     ON CONFLICT (scope, resets) DO UPDATE SET hour = max(hour, excluded.hour), \
+                     jobs = jobs + excluded.jobs, tokens_in = tokens_in + excluded.tokens_in, \
+                     tokens_out = tokens_out + excluded.tokens_out, \
+                     tokens_cached = tokens_cached + excluded.tokens_cached, cost = cost + excluded.cost, \
+                     refunded = refunded + excluded.refunded, \
+                     pull_requests = pull_requests + excluded.pull_requests, issues = issues + excluded.issues",
+    )?
+    .execute(params![
+        line.scope.to_string(),
+        line.resets,
+        line.hour.as_micros(),
+        jobs,
+        tokens_in,
+        tokens_out,
+        tokens_cached,
+        cost,
+        refunded,
+        pull_requests,
+        issues,
+    ])?;
+    Ok(())
 }

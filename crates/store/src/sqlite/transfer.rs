@@ -455,21 +455,7 @@ fn write(db: &Connection, stretch: &Stretch) -> Result<()> {
             .execute(params![task.0, text])?;
     }
     for line in &stretch.archive {
-        let put =
-            format!("INSERT INTO archive ({ARCHIVE}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
-        db.prepare_cached(&put)?.execute(params![
-            line.scope.to_string(),
-            line.resets,
-            line.hour.as_micros(),
-            int(line.jobs),
-            int(line.tokens.tokens_in),
-            int(line.tokens.tokens_out),
-            int(line.tokens.tokens_cached),
-            line.cost.as_nanos(),
-            int(line.refunded),
-            int(line.pull_requests),
-            int(line.issues),
-        ])?;
+        forget::put_archived(db, line)?;
     }
     for event in &stretch.events {
         db.prepare_cached(

@@ -7,11 +7,10 @@ use tokio_postgres::types::ToSql;
 use super::super::codec::column;
 use super::super::open::{self, unreachable};
 use super::super::session::{Batch, Frame, Live, Session};
-use super::super::statements::Sql;
-use super::super::{Failure, commit};
+use super::super::{Failure, commit, forget};
 use super::{connect, execute, last_seq, running};
 use crate::StoreError;
-use crate::encoding::{self, int, json};
+use crate::encoding::{self, int};
 use crate::transfer::{COUNTS, Moved, Problem, Sink, Stretch, TransferError, compare, to};
 
 /// Tables that are empty in an empty store, and what is in them.
@@ -127,38 +126,14 @@ async fn write_rest(live: &Live, stretch: &Stretch) -> Result<(), Failure> {
         let put = "INSERT INTO class (id, demand) OVERRIDING SYSTEM VALUE SELECT * FROM unnest($1::bigint[], $2::text[])";
         client.execute(put, &[&ids, &demands]).await?;
     }
-    if !stretch.outputs.is_empty() {
-        let outputs = stretch.outputs.iter();
-        let tasks: Vec<i64> = outputs.clone().map(|(task, _)| task.0).collect();
-        let sizes: Vec<i32> = outputs
-            .clone()
-            .map(|(_, text)| i32::try_from(text.len()).unwrap_or(i32::MAX))
-            .collect();
-        let docs: Vec<String> = outputs.map(|(_, text)| json(text)).collect();
-        let mut batch = Batch::default();
-        batch.ask(
-            Sql::InsertOutputs,
-            vec![Box::new(tasks), Box::new(sizes), Box::new(docs)],
-        );
+    let mut batch = Batch::default();
+    let pieces = stretch.outputs.iter().map(|(task, text)| (*task, text.as_str()));
+    commit::outputs(pieces, &mut batch);
+    if !batch.is_empty() {
         live.send(Frame::Within, batch).await?;
     }
     for line in &stretch.archive {
-        let put = "INSERT INTO archive (scope, resets, hour, jobs, tokens_in, tokens_out, tokens_cached, cost, refunded, \
-                   pull_requests, issues) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-        let values: [&(dyn ToSql + Sync); 11] = [
-            &line.scope.to_string(),
-            &i64::from(line.resets),
-            &line.hour.as_micros(),
-            &int(line.jobs),
-            &int(line.tokens.tokens_in),
-            &int(line.tokens.tokens_out),
-            &int(line.tokens.tokens_cached),
-            &line.cost.as_nanos(),
-            &int(line.refunded),
-            &int(line.pull_requests),
-            &int(line.issues),
-        ];
-        client.execute(put, &values).await?;
+        forget::put_archived(client, line).await?;
     }
     write_events(live, &stretch.events).await
 }

@@ -1,247 +1,51 @@
-//! Committing: what a turn changed, in one transaction of two round trips.
-//!
-//! First everything but what others wait for. Then the rows that nearly every turn of every server writes: what was
-//! used of scopes without limits, and the number of the last event. They are locked for as long as a commit takes.
+//! The rows of a turn as columns: one statement for all rows of a kind.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 
 use adjutant_core::agent::Agent;
-use adjutant_core::counter::Counter;
-use adjutant_core::limit::Scope;
-use adjutant_core::name::{AgentId, TaskId};
-use adjutant_core::set::rows::{Changes, ReplayKey};
-use adjutant_core::task::{Gate, Task};
-use adjutant_core::time::Timestamp;
-use tokio_postgres::Row;
+use adjutant_core::name::AgentId;
+use adjutant_core::set::rows::Changes;
+use adjutant_core::task::{Gate, Task, TaskKey};
+use tokio_postgres::types::ToSql;
 
-use super::codec::{
-    agent_state, attempt_state, body, column, counter, ending, micros, note, policy, rank, task_state,
-};
-use super::load::read_scope;
-use super::presence::{Heard, Presence, Written};
-use super::session::{Batch, PATIENT};
-use super::statements::Sql;
-use super::{Failure, Seen};
+use super::super::codec::{agent_state, attempt_state, body, ending, micros, note, rank, task_state};
+use super::super::presence::{Heard, Presence, Written};
+use super::super::session::Batch;
+use super::super::statements::Sql;
+use super::Named;
 use crate::encoding::{self, int, json};
-use crate::{MAX_FORGOTTEN, MAX_OUTPUT_BYTES, payload};
+use crate::{MAX_FORGOTTEN, MAX_OUTPUT_BYTES};
 
 /// Names, and attempts that they lead to.
 type Columns = (Vec<String>, Vec<i64>, Vec<i64>);
 
-/// The first part of a commit, and where its answers are.
-pub(super) struct Writing {
-    pub(super) batch: Batch,
-    /// What the agents of this turn have said.
-    pub(super) heard: Vec<(AgentId, Option<Heard>)>,
-    /// Whether there is something to write at all.
-    pub(super) is_needed: bool,
-    turn: usize,
-    scopes: Option<usize>,
-}
-
-/// Whoever has the turn, and when.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Author {
-    pub(super) server: i64,
-    pub(super) turn: i64,
-    pub(super) now: Timestamp,
-}
-
-/// What was there under names that a turn may write anew. What was not is written as new, so that of two who do so
-/// the second one is turned back.
-#[derive(Debug, Default)]
-pub(super) struct Named {
-    pub(super) replays: BTreeSet<ReplayKey>,
-    pub(super) jobs: BTreeSet<TaskId>,
-}
-
-/// Gathers everything but the events and what is used of scopes.
-pub(super) fn first(
+/// Adds the statements for everything that belongs to no scope. Gives what the agents have said.
+pub(super) fn ask(
     changes: &Changes,
     presence: &Presence,
     named: &Named,
-    seen: &HashMap<Scope, Seen>,
-    author: Author,
-) -> Writing {
-    let mut batch = Batch::default();
-    tasks(changes, &mut batch);
-    texts(changes, &mut batch);
-    attempts(changes, &mut batch);
-    accounts(changes, &mut batch);
-    let heard = agents(changes, presence, &mut batch);
-    locks(changes, &mut batch);
-    access(changes, named, &mut batch);
-    let is_needed = !batch.is_empty()
-        || !changes.events.is_empty()
-        || !changes.counters.is_empty()
-        || !changes.policies.is_empty()
-        || !changes.experiences.is_empty();
-    let turn = batch.ask(
-        Sql::Turn,
-        vec![
-            Box::new(author.server),
-            Box::new(author.turn),
-            Box::new(author.now.as_micros()),
-            Box::new(PATIENT),
-        ],
-    );
-    let all = scopes(changes);
-    let new: Vec<String> = all
-        .iter()
-        .filter(|scope| !seen.get(**scope).is_some_and(|seen| seen.exists))
-        .map(ToString::to_string)
-        .collect();
-    if !new.is_empty() {
-        batch.ask(Sql::MakeScopes, vec![Box::new(new)]);
-    }
-    let open: Vec<String> = all
-        .into_iter()
-        .filter(|scope| !seen.get(*scope).is_some_and(|seen| seen.locked))
-        .map(ToString::to_string)
-        .collect();
-    let places = (!open.is_empty()).then(|| batch.ask(Sql::LockScopes, vec![Box::new(open)]));
-    Writing {
-        batch,
-        heard,
-        is_needed,
-        turn,
-        scopes: places,
-    }
-}
-
-/// The scopes that a turn writes, in order.
-fn scopes(changes: &Changes) -> BTreeSet<&Scope> {
-    let policies = changes.policies.iter().map(|change| &change.key);
-    policies
-        .chain(changes.counters.iter().map(|change| &change.key))
-        .collect()
-}
-
-/// The second part: with the scopes as they are now.
-pub(super) fn second(
-    changes: &Changes,
-    author: Author,
-    writing: &Writing,
-    answers: &[Vec<Row>],
-    seen: &HashMap<Scope, Seen>,
-) -> Result<Batch, Failure> {
-    if answers[writing.turn].is_empty() {
-        return Err(Failure::Replaced);
-    }
-    let mut stored = HashMap::new();
-    for row in writing.scopes.map_or(&[][..], |place| &answers[place]) {
-        let (scope, now) = read_scope(row)?;
-        let before = seen.get(&scope);
-        if before.is_some_and(|before| before.version != now.version) {
-            return Err(Failure::Changed(format!("what is set for {scope}")));
-        }
-        stored.insert(scope, now);
-    }
-    let mut batch = Batch::default();
-    set_policies(changes, seen, &stored, &mut batch)?;
-    let (mut names, mut counters) = (Vec::new(), Vec::new());
-    for change in &changes.counters {
-        let Some(now) = change.now.as_deref() else {
-            continue;
-        };
-        let before = change
-            .before
-            .as_deref()
-            .cloned()
-            .unwrap_or_else(|| Counter::new(change.key.clone()));
-        let locked = seen.get(&change.key).filter(|seen| seen.locked);
-        let current = locked
-            .or_else(|| stored.get(&change.key))
-            .and_then(|stored| stored.counter.as_deref().cloned())
-            .unwrap_or_else(|| Counter::new(change.key.clone()));
-        let merged = if current == before {
-            now.clone()
-        } else if locked.is_some() || is_guarded(&change.key, stored.get(&change.key)) {
-            return Err(Failure::Changed(format!("what is used of {}", change.key)));
-        } else {
-            now.rebased(&before, &current)
-                .ok_or_else(|| Failure::Changed(format!("the periods of {}", change.key)))?
-        };
-        names.push(change.key.to_string());
-        counters.push(array(&counter(&merged)));
-    }
-    if !names.is_empty() {
-        batch.ask(Sql::UpdateCounters, vec![Box::new(names), Box::new(counters)]);
-    }
-    experiences(changes, &mut batch);
-    events(changes, author, &mut batch);
-    Ok(batch)
-}
-
-/// Everything but the events, where nobody else is and nothing was before.
-pub(super) fn fill(changes: &Changes) -> Result<Batch, Failure> {
-    let mut batch = Batch::default();
-    tasks(changes, &mut batch);
-    texts(changes, &mut batch);
-    attempts(changes, &mut batch);
-    accounts(changes, &mut batch);
-    // No server has heard of the agents.
-    agents(changes, &Presence::new(0), &mut batch);
-    locks(changes, &mut batch);
-    access(changes, &Named::default(), &mut batch);
-    let names: Vec<String> = scopes(changes).into_iter().map(ToString::to_string).collect();
-    if !names.is_empty() {
-        batch.ask(Sql::MakeScopes, vec![Box::new(names)]);
-    }
-    set_policies(changes, &HashMap::new(), &HashMap::new(), &mut batch)?;
-    let counters = changes.counters.iter().filter_map(|change| change.now.as_deref());
-    let (names, counters): (Vec<String>, Vec<String>) = counters
-        .map(|now| (now.scope.to_string(), array(&counter(now))))
-        .unzip();
-    if !names.is_empty() {
-        batch.ask(Sql::UpdateCounters, vec![Box::new(names), Box::new(counters)]);
-    }
-    experiences(changes, &mut batch);
-    Ok(batch)
-}
-
-/// Whether decisions hang on what is used of a scope. For agents there may be a default that is not stored.
-fn is_guarded(scope: &Scope, seen: Option<&Seen>) -> bool {
-    matches!(scope, Scope::Agent(_))
-        || seen
-            .and_then(|seen| seen.policy.as_deref())
-            .is_some_and(encoding::is_guarded)
-}
-
-fn set_policies(
-    changes: &Changes,
-    seen: &HashMap<Scope, Seen>,
-    stored: &HashMap<Scope, Seen>,
     batch: &mut Batch,
-) -> Result<(), Failure> {
-    let (mut names, mut guarded, mut policies) = (Vec::new(), Vec::new(), Vec::new());
-    for change in &changes.policies {
-        let Some(now) = change.now.as_deref() else {
-            continue;
-        };
-        // What was set hangs on what was used: it was looked at, and must be the same still.
-        if let (Some(before), Some(current)) = (seen.get(&change.key), stored.get(&change.key))
-            && before.counter != current.counter
-        {
-            return Err(Failure::Changed(format!("what is used of {}", change.key)));
-        }
-        names.push(change.key.to_string());
-        guarded.push(encoding::is_guarded(now) || matches!(change.key, Scope::Agent(_)));
-        policies.push(policy(now));
-    }
-    if !names.is_empty() {
-        batch.ask(
-            Sql::UpdatePolicies,
-            vec![Box::new(names), Box::new(guarded), Box::new(policies)],
-        );
-    }
-    Ok(())
+) -> Vec<(AgentId, Option<Heard>)> {
+    tasks(changes, batch);
+    texts(changes, batch);
+    attempts(changes, batch);
+    accounts(changes, batch);
+    let heard = agents(changes, presence, batch);
+    locks(changes, batch);
+    access(changes, named, batch);
+    heard
 }
 
-/// Numbers as the text of an array.
-fn array(numbers: &[i64]) -> String {
-    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
-    format!("{{{}}}", numbers.join(","))
+/// Adds a statement over three columns, unless they are empty.
+fn ask_three<A, B, C>(sql: Sql, (a, b, c): (Vec<A>, Vec<B>, Vec<C>), batch: &mut Batch)
+where
+    Vec<A>: ToSql + Sync + 'static,
+    Vec<B>: ToSql + Sync + 'static,
+    Vec<C>: ToSql + Sync + 'static,
+{
+    if !a.is_empty() {
+        batch.ask(sql, vec![Box::new(a), Box::new(b), Box::new(c)]);
+    }
 }
 
 // ---- tasks -----------------------------------------------------------------------------------------------------------
@@ -333,10 +137,10 @@ fn tasks(changes: &Changes, batch: &mut Batch) {
 
 /// Parked tasks that want locks.
 fn wants(changes: &Changes, batch: &mut Batch) {
+    type Wants = (Vec<String>, Vec<i16>, Vec<i64>);
     let wants = |task: &Task| matches!(task.queue().and_then(|queue| queue.gate), Some(Gate::Lock(_)));
-    let mut old: (Vec<String>, Vec<i16>, Vec<i64>) = Default::default();
-    let mut new: (Vec<String>, Vec<i16>, Vec<i64>) = Default::default();
-    let add = |to: &mut (Vec<String>, Vec<i16>, Vec<i64>), task: &Task| {
+    let (mut old, mut new): (Wants, Wants) = Default::default();
+    let add = |to: &mut Wants, task: &Task| {
         for lock in task.locks.iter() {
             to.0.push(lock.to_string());
             to.1.push(rank(task.priority));
@@ -356,18 +160,8 @@ fn wants(changes: &Changes, batch: &mut Batch) {
             add(&mut new, now);
         }
     }
-    if !old.0.is_empty() {
-        batch.ask(
-            Sql::DeleteWants,
-            vec![Box::new(old.0), Box::new(old.1), Box::new(old.2)],
-        );
-    }
-    if !new.0.is_empty() {
-        batch.ask(
-            Sql::InsertWants,
-            vec![Box::new(new.0), Box::new(new.1), Box::new(new.2)],
-        );
-    }
+    ask_three(Sql::DeleteWants, old, batch);
+    ask_three(Sql::InsertWants, new, batch);
 }
 
 fn texts(changes: &Changes, batch: &mut Batch) {
@@ -395,23 +189,29 @@ fn texts(changes: &Changes, batch: &mut Batch) {
             changes.notes.iter().map(|(key, it)| (key.0, note(it))).unzip();
         batch.ask(Sql::InsertNotes, vec![Box::new(keys), Box::new(docs)]);
     }
-    if !changes.outputs.is_empty() {
-        let keys: Vec<i64> = changes.outputs.iter().map(|(key, _)| key.0).collect();
-        let sizes: Vec<i32> = changes
-            .outputs
-            .iter()
-            .map(|(_, text)| i32::try_from(text.len()).unwrap_or(i32::MAX))
-            .collect();
-        let docs: Vec<String> = changes.outputs.iter().map(|(_, text)| json(&**text)).collect();
-        batch.ask(
-            Sql::InsertOutputs,
-            vec![Box::new(keys.clone()), Box::new(sizes), Box::new(docs)],
-        );
+    let pieces = changes.outputs.iter().map(|(task, text)| (*task, &**text));
+    let keys = outputs(pieces, batch);
+    if !keys.is_empty() {
         batch.ask(
             Sql::TrimOutputs,
             vec![Box::new(keys), Box::new(int(MAX_OUTPUT_BYTES as u64))],
         );
     }
+}
+
+/// Pieces of live output; gives the tasks that they are of.
+pub(in super::super) fn outputs<'a>(
+    pieces: impl Iterator<Item = (TaskKey, &'a str)>,
+    batch: &mut Batch,
+) -> Vec<i64> {
+    let (mut keys, mut sizes, mut docs) = (Vec::new(), Vec::new(), Vec::new());
+    for (task, text) in pieces {
+        keys.push(task.0);
+        sizes.push(i32::try_from(text.len()).unwrap_or(i32::MAX));
+        docs.push(json(text));
+    }
+    ask_three(Sql::InsertOutputs, (keys.clone(), sizes, docs), batch);
+    keys
 }
 
 // ---- attempts, accounts ----------------------------------------------------------------------------------------------
@@ -493,17 +293,7 @@ fn accounts(changes: &Changes, batch: &mut Batch) {
             scopes.push(line.scope.to_string());
             resets.push(i64::from(line.resets));
             models.push(line.model.as_ref().map_or_else(String::new, ToString::to_string));
-            let line = [
-                line.hour.as_micros(),
-                int(line.jobs),
-                int(line.tokens.tokens_in),
-                int(line.tokens.tokens_out),
-                int(line.tokens.tokens_cached),
-                line.cost.as_nanos(),
-                int(line.refunded),
-                int(line.pull_requests),
-                int(line.issues),
-            ];
+            let line = [line.hour.as_micros()].into_iter().chain(encoding::amounts(line));
             for (column, amount) in amounts.iter_mut().zip(line) {
                 column.push(amount);
             }
@@ -543,25 +333,6 @@ fn accounts(changes: &Changes, batch: &mut Batch) {
             Box::new(issues),
         ],
     );
-}
-
-fn experiences(changes: &Changes, batch: &mut Batch) {
-    let (mut labels, mut models, mut samples) = (Vec::new(), Vec::new(), Vec::new());
-    for change in &changes.experiences {
-        let Some(now) = change.now.as_deref() else {
-            continue;
-        };
-        let (of_labels, model) = encoding::kind(&change.key);
-        labels.push(of_labels);
-        models.push(model.to_owned());
-        samples.push(json(&now.samples));
-    }
-    if !labels.is_empty() {
-        batch.ask(
-            Sql::PutExperiences,
-            vec![Box::new(labels), Box::new(models), Box::new(samples)],
-        );
-    }
 }
 
 // ---- agents, locks ---------------------------------------------------------------------------------------------------
@@ -651,14 +422,8 @@ fn locks(changes: &Changes, batch: &mut Batch) {
             None => gone.push(name),
         }
     }
-    for (sql, columns) in [(Sql::InsertLocks, new), (Sql::UpdateLocks, moved)] {
-        if !columns.0.is_empty() {
-            batch.ask(
-                sql,
-                vec![Box::new(columns.0), Box::new(columns.1), Box::new(columns.2)],
-            );
-        }
-    }
+    ask_three(Sql::InsertLocks, new, batch);
+    ask_three(Sql::UpdateLocks, moved, batch);
     if !gone.is_empty() {
         batch.ask(Sql::DeleteLocks, vec![Box::new(gone)]);
     }
@@ -722,14 +487,8 @@ fn access(changes: &Changes, named: &Named, batch: &mut Batch) {
         to.1.push(key.task.0);
         to.2.push(i64::from(key.number));
     }
-    for (sql, columns) in [(Sql::InsertJobs, new), (Sql::UpdateJobs, moved)] {
-        if !columns.0.is_empty() {
-            batch.ask(
-                sql,
-                vec![Box::new(columns.0), Box::new(columns.1), Box::new(columns.2)],
-            );
-        }
-    }
+    ask_three(Sql::InsertJobs, new, batch);
+    ask_three(Sql::UpdateJobs, moved, batch);
     for (name, token) in &changes.tokens {
         match token {
             Some(token) => batch.ask(
@@ -749,41 +508,5 @@ fn access(changes: &Changes, named: &Named, batch: &mut Batch) {
             Sql::ForgetReplays,
             vec![Box::new(before.as_micros()), Box::new(int(MAX_FORGOTTEN as u64))],
         );
-    }
-}
-
-/// Numbers and writes what happened.
-fn events(changes: &Changes, author: Author, batch: &mut Batch) {
-    let (mut kinds, mut keys, mut ids, mut agents) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut times, mut payloads) = (Vec::new(), Vec::new());
-    for event in &changes.events {
-        kinds.push(event.kind.name().to_owned());
-        keys.push(event.task.as_ref().map(|(key, _)| key.0));
-        ids.push(event.task.as_ref().map(|(_, id)| id.to_string()));
-        agents.push(event.agent.as_ref().map(ToString::to_string));
-        times.push(event.at.as_micros());
-        payloads.push(payload::to_json(event));
-    }
-    batch.ask(
-        Sql::Events,
-        vec![
-            Box::new(int(changes.events.len() as u64)),
-            Box::new(author.now.as_micros()),
-            Box::new(author.server),
-            Box::new(kinds),
-            Box::new(keys),
-            Box::new(ids),
-            Box::new(agents),
-            Box::new(times),
-            Box::new(payloads),
-        ],
-    );
-}
-
-/// The number of the last event, as the second part of a commit has answered.
-pub(super) fn last_seq(answers: &[Vec<Row>]) -> Result<u64, Failure> {
-    match answers.last().map(Vec::as_slice) {
-        Some([row]) => Ok(column::<i64>(row, 0)?.unsigned_abs()),
-        _ => Err(Failure::Broken("event_head: it is not there".into())),
     }
 }

@@ -1,0 +1,102 @@
+//! What goes wrong with a database, and what it means for a turn.
+
+use tokio_postgres::error::SqlState;
+
+use crate::StoreError;
+
+/// What went wrong.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The database says no, or the connection broke.
+    Database(tokio_postgres::Error),
+    /// There is no connection.
+    Away(String),
+    /// What is stored is not what this program writes.
+    Broken(String),
+    /// What the turn relied on without a lock was changed by another server.
+    Changed(String),
+    /// Another server has taken the place of this one.
+    Replaced,
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Database(error) => {
+                if let Some(told) = error.as_db_error() {
+                    write!(f, "{} ({})", told.message(), told.code().code())?;
+                    return told.detail().map_or(Ok(()), |detail| write!(f, ": {detail}"));
+                }
+                write!(f, "{error}")?;
+                let cause = std::error::Error::source(error);
+                cause.map_or(Ok(()), |cause| write!(f, ": {cause}"))
+            }
+            Self::Away(why) | Self::Broken(why) => f.write_str(why),
+            Self::Changed(what) => write!(f, "{what} was changed meanwhile"),
+            Self::Replaced => f.write_str(
+                "this server was not heard of for so long that another one has taken its place: start it again",
+            ),
+        }
+    }
+}
+
+impl Failure {
+    /// Whether the transaction may or may not have been committed, when this is the answer to COMMIT.
+    pub(super) fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Database(error) => match error.as_db_error() {
+                // The server ends the session: it may have written before.
+                Some(told) => told.code().code().starts_with("57P") || told.code().code().starts_with("XX"),
+                None => true,
+            },
+            Self::Away(_) => true,
+            Self::Broken(_) | Self::Changed(_) | Self::Replaced => false,
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        let text = failure.to_string();
+        let error = match &failure {
+            Failure::Changed(_) => return Self::Busy(text),
+            Failure::Broken(_) => return Self::Broken(text),
+            Failure::Away(_) | Failure::Replaced => return Self::Unavailable(text),
+            Failure::Database(error) => error,
+        };
+        let Some(code) = error.code() else {
+            // Either the connection broke, or a value was not of the type that its column says.
+            let of_system =
+                std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+            return if error.is_closed() || of_system {
+                Self::Unavailable(text)
+            } else {
+                Self::Broken(text)
+            };
+        };
+        match *code {
+            SqlState::T_R_SERIALIZATION_FAILURE
+            | SqlState::T_R_DEADLOCK_DETECTED
+            | SqlState::LOCK_NOT_AVAILABLE
+            // Another server made first what this turn makes.
+            | SqlState::UNIQUE_VIOLATION => Self::Busy(text),
+            SqlState::DISK_FULL => Self::Full(text),
+            SqlState::QUERY_CANCELED
+            | SqlState::TOO_MANY_CONNECTIONS
+            | SqlState::CONFIGURATION_LIMIT_EXCEEDED
+            | SqlState::READ_ONLY_SQL_TRANSACTION
+            | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => Self::Unavailable(text),
+            ref other => match &other.code()[..2] {
+                // The connection; who may connect; resources; the operator; the system.
+                "08" | "28" | "53" | "57" | "58" => Self::Unavailable(text),
+                _ => Self::Broken(text),
+            },
+        }
+    }
+}
