@@ -16,18 +16,12 @@ pub trait Clock: Send {
 /// The machine's clock. When it is set forward, or the machine slept, time jumps ahead; when it is set back, time goes
 /// on from where it was at the pace of the monotonic clock.
 #[derive(Debug)]
-pub struct SystemClock {
-    anchor: Timestamp,
-    since: Instant,
-}
+pub struct SystemClock(SharedClock);
 
 impl SystemClock {
     /// A clock that starts now.
     pub fn new() -> Self {
-        Self {
-            anchor: wall(),
-            since: Instant::now(),
-        }
+        Self(SharedClock::at(wall()))
     }
 }
 
@@ -48,21 +42,12 @@ fn wall() -> Timestamp {
 
 impl Clock for SystemClock {
     fn now(&mut self) -> Timestamp {
-        let steady = self.anchor + Span::from_micros(micros(self.since.elapsed().as_micros()));
-        let wall = wall();
-        if wall > steady {
-            self.anchor = wall;
-            self.since = Instant::now();
-            return wall;
-        }
-        steady
+        self.0.advance(wall());
+        self.0.now()
     }
 
     fn advance(&mut self, to: Timestamp) {
-        if to > self.now() {
-            self.anchor = to;
-            self.since = Instant::now();
-        }
+        self.0.advance(to);
     }
 }
 
@@ -102,10 +87,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_does_not_take_time_back() {
         let ahead = wall() + Span::HOUR;
-        let mut clock = SystemClock {
-            anchor: ahead,
-            since: Instant::now(),
-        };
+        let mut clock = SystemClock(SharedClock::at(ahead));
         let first = clock.now();
         assert!(first >= ahead);
         assert!(clock.now() >= first);

@@ -265,13 +265,11 @@ impl<S: Store> Run<S> {
             }
             self.look_at_space(now);
             // This turn begins after the commit that the pass is to follow: one turn does for both.
-            if !letters.is_empty() && now >= self.passes.next {
+            if now >= self.passes.next {
                 letters.push(self.own(Command::Pass));
             }
             if !letters.is_empty() {
                 self.turn(letters)?;
-            } else if now >= self.passes.next {
-                self.pass()?;
             }
             if !stop && self.clock.now() >= self.forgetting.next() {
                 let now = self.clock.now();
@@ -370,25 +368,16 @@ impl<S: Store> Run<S> {
             }
         }
         match self.try_turn(&requests)? {
-            Ok(taken) => {
-                if requests
-                    .iter()
-                    .any(|request| matches!(request.command, Command::Pass))
-                {
-                    let now = self.clock.now();
-                    self.passes.taken(taken.skipped, now);
-                }
-                self.publish(taken);
-            }
-            Err(NotTaken::Store(error)) => self.refuse(&requests, &storage(&error)),
+            Ok(taken) => self.settle(&requests, taken),
+            Err(NotTaken::Store(error)) => self.refuse(&requests, &error),
             Err(NotTaken::Bug(why)) if requests.len() == 1 => self.bug(&requests, &why),
             Err(NotTaken::Bug(why)) => {
                 tracing::error!(%why, "a turn was discarded by a bug: its requests are taken one by one");
                 for request in requests {
                     let single = std::slice::from_ref(&request);
                     match self.try_turn(single)? {
-                        Ok(taken) => self.publish(taken),
-                        Err(NotTaken::Store(error)) => self.refuse(single, &storage(&error)),
+                        Ok(taken) => self.settle(single, taken),
+                        Err(NotTaken::Store(error)) => self.refuse(single, &error),
                         Err(NotTaken::Bug(why)) => self.bug(single, &why),
                         Err(NotTaken::Unknown(why)) => return Err(Failure::Unknown(why)),
                     }
@@ -428,25 +417,13 @@ impl<S: Store> Run<S> {
         }
     }
 
-    fn pass(&mut self) -> Result<(), Failure> {
-        let request = self.own(Command::Pass).request;
-        let taken = self.try_turn(std::slice::from_ref(&request))?;
-        let now = self.clock.now();
-        match taken {
-            Ok(taken) => {
-                self.passes.taken(taken.skipped, now);
-                self.publish(taken);
-            }
-            Err(NotTaken::Unknown(why)) => return Err(Failure::Unknown(why)),
-            Err(error) => {
-                tracing::warn!(?error, "a dispatch pass was not taken; it is repeated");
-                self.passes.taken(true, now);
-                if !matches!(error, NotTaken::Store(StoreError::Busy(_))) {
-                    self.passes.next = now + TICK_PAUSE;
-                }
-            }
+    /// A turn was taken, and with it the pass that was part of it.
+    fn settle(&mut self, requests: &[Request], taken: Taken) {
+        if has(requests, &Command::Pass) {
+            let now = self.clock.now();
+            self.passes.taken(taken.skipped, now);
         }
-        Ok(())
+        self.publish(taken);
     }
 
     fn publish(&mut self, taken: Taken) {
@@ -466,17 +443,24 @@ impl<S: Store> Run<S> {
     }
 
     /// Whatever was due is due again, after a pause.
-    fn put_off_tick(&mut self, requests: &[Request]) {
-        if requests
-            .iter()
-            .any(|request| matches!(request.command, Command::Tick))
-        {
-            self.no_tick_before = self.clock.now() + TICK_PAUSE;
+    fn put_off(&mut self, requests: &[Request]) {
+        let later = self.clock.now() + TICK_PAUSE;
+        if has(requests, &Command::Tick) {
+            self.no_tick_before = later;
+        }
+        if has(requests, &Command::Pass) {
+            self.passes.next = later;
         }
     }
 
-    fn refuse(&mut self, requests: &[Request], refusal: &Refusal) {
-        self.put_off_tick(requests);
+    fn refuse(&mut self, requests: &[Request], error: &StoreError) {
+        let refusal = storage(error);
+        self.put_off(requests);
+        if matches!(error, StoreError::Busy(_)) && has(requests, &Command::Pass) {
+            // As if it had left out what is locked.
+            let now = self.clock.now();
+            self.passes.taken(true, now);
+        }
         tracing::warn!(%refusal, requests = requests.len(), "a turn was not taken");
         for request in requests {
             answer(self.waiting.remove(&request.ticket), Err(refusal.clone()));
@@ -484,7 +468,7 @@ impl<S: Store> Run<S> {
     }
 
     fn bug(&mut self, requests: &[Request], why: &str) {
-        self.put_off_tick(requests);
+        self.put_off(requests);
         for request in requests {
             tracing::error!(%why, command = ?request.command, "a request met a bug");
             answer(
@@ -514,6 +498,14 @@ impl<S: Store> Run<S> {
             }
         }
     }
+}
+
+/// Whether a command of this kind is among the requests.
+fn has(requests: &[Request], kind: &Command) -> bool {
+    let kind = std::mem::discriminant(kind);
+    requests
+        .iter()
+        .any(|request| std::mem::discriminant(&request.command) == kind)
 }
 
 fn nothing(lease_ttl: Span) -> SyncAnswer {
