@@ -67,16 +67,13 @@ impl Arguments {
             json: false,
             cluster: None,
         };
+        let mut postgres = false;
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word}: a value is missing"));
             match word.as_str() {
                 "--help" | "-h" => return Ok(None),
                 "--json" => arguments.json = true,
-                "--postgres" => {
-                    let cluster =
-                        Cluster::own().ok_or("--postgres: there is no PostgreSQL on this machine")?;
-                    arguments.cluster = Some(cluster);
-                }
+                "--postgres" => postgres = true,
                 "--binary" => arguments.binary = value()?.into(),
                 "--dir" => arguments.dir = Some(value()?.into()),
                 "--seconds" => {
@@ -95,6 +92,10 @@ impl Arguments {
         }
         if arguments.measures.is_empty() {
             arguments.measures = Measure::ALL.to_vec();
+        }
+        if postgres {
+            let cluster = Cluster::own().ok_or("--postgres: there is no PostgreSQL on this machine")?;
+            arguments.cluster = Some(cluster);
         }
         Ok(Some(arguments))
     }

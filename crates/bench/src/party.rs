@@ -17,6 +17,14 @@ pub(crate) struct Job {
     attempt: u32,
 }
 
+impl Job {
+    /// What an agent says of it when it is done.
+    fn done(&self) -> String {
+        let (id, attempt) = (&self.id, self.attempt);
+        format!(r#"{{"id":"{id}","attempt":{attempt},"success":true,"output":"42 lines"}}"#)
+    }
+}
+
 #[derive(Deserialize)]
 struct SyncAnswer {
     start: Vec<Start>,
@@ -55,20 +63,6 @@ impl Agent {
         Self::register_at(server.reach(), id, label).await
     }
 
-    /// An agent that takes as many tasks at a time.
-    pub(crate) async fn register_with_room(
-        server: &Server,
-        id: String,
-        label: &str,
-        room: usize,
-    ) -> io::Result<Self> {
-        let mut connection = server.connect().await?;
-        let body = format!(r#"{{"id":"{id}","capabilities":["{label}"],"max_load":{room}}}"#);
-        connection.post("/api/agents", body.as_bytes()).await?;
-        let path = format!("/api/agents/{id}/sync");
-        Ok(Self { connection, id, path })
-    }
-
     /// Sets limits that are never reached: they are checked all the same.
     pub(crate) async fn limit(&mut self) -> io::Result<()> {
         let path = format!("/api/allowances/{}", self.id);
@@ -79,20 +73,15 @@ impl Agent {
 
     /// Hands in many that were finished, and takes many.
     pub(crate) async fn sync_many(&mut self, done: &[Job], max: usize) -> io::Result<Vec<Job>> {
-        let done: Vec<String> = done
-            .iter()
-            .map(|job| {
-                format!(
-                    r#"{{"id":"{}","attempt":{},"success":true,"output":"42 lines"}}"#,
-                    job.id, job.attempt
-                )
-            })
-            .collect();
-        let body = format!(
-            r#"{{"running":[],"done":[{}],"max":{max},"wait":{}}}"#,
-            done.join(","),
-            max.min(1)
-        );
+        let wait = max.min(1);
+        self.exchange(done, &format!(r#""max":{max},"wait":{wait}"#))
+            .await
+    }
+
+    /// One sync of an agent that runs nothing any more.
+    async fn exchange(&mut self, done: &[Job], ask: &str) -> io::Result<Vec<Job>> {
+        let done: Vec<String> = done.iter().map(Job::done).collect();
+        let body = format!(r#"{{"running":[],"done":[{}],{ask}}}"#, done.join(","));
         let answer = self.connection.post(&self.path, body.as_bytes()).await?;
         let answer: SyncAnswer = serde_json::from_slice(answer)?;
         let jobs = answer.start.into_iter().map(|start| Job {
@@ -104,8 +93,18 @@ impl Agent {
 
     /// The same from another thread.
     pub(crate) async fn register_at(reach: Reach, id: String, label: &str) -> io::Result<Self> {
+        Self::register_with_room(reach, id, label, 1).await
+    }
+
+    /// An agent that takes so many tasks at a time.
+    pub(crate) async fn register_with_room(
+        reach: Reach,
+        id: String,
+        label: &str,
+        room: usize,
+    ) -> io::Result<Self> {
         let mut connection = reach.connect().await?;
-        let body = format!(r#"{{"id":"{id}","capabilities":["{label}"],"max_load":1}}"#);
+        let body = format!(r#"{{"id":"{id}","capabilities":["{label}"],"max_load":{room}}}"#);
         connection.post("/api/agents", body.as_bytes()).await?;
         let path = format!("/api/agents/{id}/sync");
         Ok(Self { connection, id, path })
@@ -114,29 +113,20 @@ impl Agent {
     /// Waits for work, handing in what was finished. A completion is answered at once, also where there is nothing to
     /// start yet: then the agent waits with a second sync.
     pub(crate) async fn sync(&mut self, done: Option<&Job>) -> io::Result<Job> {
-        if let Some(job) = done {
-            let done = format!(
-                r#""done":[{{"id":"{}","attempt":{},"success":true,"output":"42 lines"}}],"#,
-                job.id, job.attempt
-            );
-            if let Some(next) = self.sync_once(&done).await? {
-                return Ok(next);
-            }
+        if let Some(job) = done
+            && let Some(next) = self.sync_once(std::slice::from_ref(job)).await?
+        {
+            return Ok(next);
         }
-        match self.sync_once("").await? {
+        match self.sync_once(&[]).await? {
             Some(job) => Ok(job),
             None => Err(io::Error::other("a sync waited in vain: no work came")),
         }
     }
 
-    async fn sync_once(&mut self, done: &str) -> io::Result<Option<Job>> {
-        let body = format!(r#"{{"running":[],{done}"wait":{WAIT_SECS}}}"#);
-        let answer = self.connection.post(&self.path, body.as_bytes()).await?;
-        let answer: SyncAnswer = serde_json::from_slice(answer)?;
-        Ok(answer.start.into_iter().next().map(|start| Job {
-            id: start.task.id,
-            attempt: start.attempt,
-        }))
+    async fn sync_once(&mut self, done: &[Job]) -> io::Result<Option<Job>> {
+        let jobs = self.exchange(done, &format!(r#""wait":{WAIT_SECS}"#)).await?;
+        Ok(jobs.into_iter().next())
     }
 
     /// Asks whether there is something to do, without waiting.

@@ -102,7 +102,8 @@ async fn work(arguments: &Arguments, server: &Server, figures: &mut Figures, nam
     Ok(())
 }
 
-async fn work_off(mut agent: Agent, span: Span) -> io::Result<Times> {
+/// Submits a task and takes one, handing in the one before, over and over.
+pub(super) async fn work_off(mut agent: Agent, span: Span) -> io::Result<Times> {
     let task = task(LABEL);
     let mut times = Times::default();
     let mut done = None;

@@ -68,7 +68,8 @@ async fn in_batches(arguments: &Arguments, figures: &mut Figures) -> io::Result<
     let span = Span::after_warm_up(arguments.length);
     let mut loops = JoinSet::new();
     for number in 0..BATCHERS {
-        let agent = Agent::register_with_room(&server, format!("agent-{number}"), LABEL, BATCH).await?;
+        let agent =
+            Agent::register_with_room(server.reach(), format!("agent-{number}"), LABEL, BATCH).await?;
         loops.spawn(live_in_batches(agent, task(LABEL), span));
     }
     let mut all = Times::default();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use super::backlog::work_off;
 use super::{LABEL, Span, crowd, put_rate};
 use crate::arguments::Arguments;
 use crate::figures::{Figures, Times};
@@ -80,7 +81,7 @@ async fn together(arguments: &Arguments, figures: &mut Figures, number: usize) -
     let span = Span::after_warm_up(arguments.length);
     let mut loops = JoinSet::new();
     for agent in agents {
-        loops.spawn(live(agent, span));
+        loops.spawn(work_off(agent, span));
     }
     let mut all = Times::default();
     let cpu = crowd(loops, span, &servers[0], |one: Times| all.append(one)).await?;
@@ -91,20 +92,4 @@ async fn together(arguments: &Arguments, figures: &mut Figures, number: usize) -
         server.end().await?;
     }
     Ok(())
-}
-
-async fn live(mut agent: Agent, span: Span) -> io::Result<Times> {
-    let task = task(LABEL);
-    let mut times = Times::default();
-    let mut done = None;
-    while !span.is_over() {
-        let begun = Instant::now();
-        submit(&mut agent.connection, &task).await?;
-        done = Some(agent.sync(done.as_ref()).await?);
-        let ended = Instant::now();
-        if span.covers(begun, ended) {
-            times.push(ended - begun);
-        }
-    }
-    Ok(times)
 }
