@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use adjutant_postgres_fixture::{Cluster, Database};
 use serde_json::{Value, json};
 
-use crate::api::Api;
 use crate::books::{self, COMPLETED};
 use crate::chronicle::{self, Bounds};
 use crate::crowd::{Crowd, Told, client, operator};
 use crate::dice::Dice;
 use crate::servers::{Start, random, within};
 use crate::support::Server;
+use crate::support::api::Api;
 use crate::worker::{MAX_LOAD, agent};
 
 /// How long an agent may be silent: short, so that silence is met often.

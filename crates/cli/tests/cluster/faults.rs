@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use adjutant_postgres_fixture::{Cluster, Database, shared};
 use serde_json::{Value, json};
 
-use crate::api::Api;
 use crate::books;
 use crate::servers::{Start, within};
+use crate::support::api::Api;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 

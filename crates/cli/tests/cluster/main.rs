@@ -7,7 +7,6 @@
 //! - `ADJUTANT_CHAOS_SECONDS`: how long the chaos lasts; 20 without it.
 //! - `ADJUTANT_CHAOS_SEED`: what chance it has; a new one each time without it. It is printed.
 
-mod api;
 mod books;
 mod chaos;
 mod chronicle;

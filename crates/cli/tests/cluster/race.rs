@@ -11,9 +11,9 @@ use std::time::Duration;
 use adjutant_postgres_fixture::{Database, shared};
 use serde_json::{Value, json};
 
-use crate::api::Api;
 use crate::books;
 use crate::servers::{Start, within};
+use crate::support::api::Api;
 
 const AGENTS: usize = 100;
 const TASKS: usize = 100;

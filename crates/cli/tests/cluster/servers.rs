@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use adjutant_postgres_fixture::Database;
 use tempfile::TempDir;
 
-use crate::api::Api;
+use crate::support::api::Api;
 use crate::support::{Ran, Server, adjutant};
 
 /// How servers of a database are started.

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use adjutant_postgres_fixture::shared;
 use serde_json::{Value, json};
 
-use crate::api::Api;
 use crate::books;
 use crate::servers::{Start, within};
+use crate::support::api::Api;
 
 const ROUNDS: usize = 50;
 /// What a sweep, every 5 s, would miss.

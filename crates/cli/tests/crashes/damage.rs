@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::api::Api;
 use crate::places::{self, Image};
+use crate::support::api::Api;
 use crate::support::{Ran, Server, TOKEN, adjutant};
 
 const FILE: &str = "adjutant.db";

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::api::Api;
 use crate::books::Books;
 use crate::places;
 use crate::support::Server;
+use crate::support::api::Api;
 
 #[test]
 fn a_frozen_server_reaps_nobody_when_it_goes_on() {

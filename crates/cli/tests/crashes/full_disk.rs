@@ -5,9 +5,9 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::api::{Answer, Api};
 use crate::books::Books;
 use crate::places;
+use crate::support::api::{Answer, Api};
 use crate::support::{Server, TOKEN, adjutant};
 
 /// A server whose files may not grow beyond this many blocks of 512 bytes.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Api};
+use crate::support::api::{Answer, Api};
 
 /// Tasks that are accepted and not completed, beyond which clients wait: agents are to have a share of the machine.
 const BACKLOG: usize = 150;

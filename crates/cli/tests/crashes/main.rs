@@ -3,7 +3,6 @@
 //! Each test looks at what clients were told, and at the rows of the store after the end: not at what the program says
 //! of itself.
 
-mod api;
 mod books;
 mod damage;
 mod freeze;

@@ -14,11 +14,11 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::api::Api;
 use crate::books::{Books, COMPLETED};
 use crate::load::{Crowd, agent, client};
 use crate::places::{self, Image};
 use crate::support::Server;
+use crate::support::api::Api;
 
 const LOG: &str = "adjutant.db-wal";
 const SECTOR: usize = 512;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::api::Api;
 use crate::books::{Books, COMPLETED};
 use crate::load::{Crowd, agent, client, operator};
 use crate::places;
+use crate::support::api::Api;
 use crate::support::{Program, Server, adjutant, eventually};
 
 const KILLS: usize = 40;

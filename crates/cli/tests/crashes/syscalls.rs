@@ -8,9 +8,9 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::api::Api;
 use crate::books::Books;
 use crate::places;
+use crate::support::api::Api;
 use crate::support::{Server, TOKEN, adjutant};
 
 /// A server under `strace` with these options, and where its calls are written down.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::api::Api;
 use crate::books::{Books, COMPLETED};
 use crate::places;
+use crate::support::api::Api;
 use crate::support::{Program, Server, eventually};
 
 const WORKERS: [&str; 2] = ["wim", "wes"];

@@ -1,6 +1,8 @@
 //! The real binary on a temporary directory.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this")]
 
+pub mod api;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

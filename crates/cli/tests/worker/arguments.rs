@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::api::Api;
 use crate::support::Server;
+use crate::support::api::Api;
 use crate::{Worker, task_when};
 
 /// Writes its arguments down, each ended by NUL, which no argument can hold.

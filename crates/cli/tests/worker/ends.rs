@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use crate::api::Api;
+use crate::support::api::Api;
 use crate::support::{Server, eventually, write};
 use crate::{Worker, task_when, text_of};
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::api::Api;
+use crate::support::api::Api;
 use crate::support::{Server, TOKEN, adjutant, write};
 use crate::{Worker, task_when, text_of};
 

@@ -1,8 +1,5 @@
 //! The worker of the real binary: what it runs, what its commands may do, and how they end.
 
-#[allow(dead_code, reason = "other programs of tests use more of it")]
-#[path = "../crashes/api.rs"]
-mod api;
 mod arguments;
 mod ends;
 mod environment;
@@ -16,7 +13,7 @@ use std::process::{Child, Command};
 
 use serde_json::Value;
 
-use crate::api::Api;
+use crate::support::api::Api;
 use crate::support::{Server, eventually};
 
 /// A worker whose words are kept; killed when it is dropped.
