@@ -133,9 +133,19 @@ fn what_keeps_it_from_starting_is_told_in_a_line() {
             "error: --listen: `nowhere` is not an address",
         ),
         (
-            vec!["--listen", free, "--store", "postgres://db/x"],
+            vec!["--listen", free, "--store", "postgres:x"],
             2,
-            "the PostgreSQL store comes with a later version",
+            "error: --store: `postgres:x` is not a URL",
+        ),
+        (
+            vec![
+                "--listen",
+                free,
+                "--store",
+                "postgres://adjutant:secret@127.0.0.1:1/x",
+            ],
+            1,
+            "error: --store: the database `x` on 127.0.0.1 cannot be used",
         ),
         (
             vec!["--listen", free, "--store", "mysql:x"],
