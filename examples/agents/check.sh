@@ -24,7 +24,8 @@ case $check in
         # Every relative link in a Markdown file must lead to a file.
         missing=$(
             find "$path" -name target -prune -o -name '*.md' -print | while IFS= read -r file; do
-                grep -oE '\]\([^)#: ]+' "$file" | sed 's/^](//' | while IFS= read -r link; do
+                grep -oE '\]\([^)# ]+' "$file" | sed 's/^](//' | while IFS= read -r link; do
+                    case $link in *://*) continue ;; esac
                     [ -e "$(dirname "$file")/$link" ] || echo "$file: $link"
                 done
             done
