@@ -63,18 +63,23 @@ impl BodyBounds {
         let mut pace = Pace::new(self.stall);
         let announced = announced_length(headers);
         if announced.is_some_and(|length| length > limit) {
-            if !headers.contains_key(EXPECT) {
-                drain(&mut body, &mut pace).await;
-            }
+            refuse(headers, &mut body, &mut pace).await;
             return Err(too_large(limit));
         }
         let announced = announced.unwrap_or(0);
         // Who would not fit in the end is refused before it has sent much; room is taken as the bytes come, so that
         // a slow one does not keep it from others meanwhile.
         if announced > SMALL_BYTES && units(announced) > self.memory.available_permits() {
+            refuse(headers, &mut body, &mut pace).await;
             return Err(overloaded());
         }
-        let read = self.collect(&mut body, &mut pace, announced, limit).await?;
+        let read = match self.collect(&mut body, &mut pace, announced, limit).await {
+            Err(rejection) if rejection.slug == Slug::Overloaded => {
+                drain(&mut body, &mut pace).await;
+                return Err(rejection);
+            }
+            read => read?,
+        };
         if !read.bytes.is_empty() && !is_json(headers) {
             return Err(Rejection::new(
                 Slug::UnsupportedMediaType,
@@ -82,6 +87,11 @@ impl BodyBounds {
             ));
         }
         Ok(read)
+    }
+
+    /// Throws away the body of a request that is refused for another reason.
+    pub(crate) async fn discard(&self, headers: &HeaderMap, mut body: Body) {
+        refuse(headers, &mut body, &mut Pace::new(self.stall)).await;
     }
 
     async fn collect(
@@ -200,6 +210,13 @@ async fn chunk(body: &mut Body, pace: &mut Pace) -> Result<Option<Bytes>, Reject
     }
 }
 
+/// Throws away a body that is refused before any of it was read. Who asks before sending has not sent it.
+async fn refuse(headers: &HeaderMap, body: &mut Body, pace: &mut Pace) {
+    if !headers.contains_key(EXPECT) {
+        drain(body, pace).await;
+    }
+}
+
 /// Throws away what is left of a refused body, within bounds.
 async fn drain(body: &mut Body, pace: &mut Pace) {
     let mut drained = 0;
@@ -234,6 +251,8 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use http::HeaderValue;
 
     use super::*;
@@ -350,5 +369,44 @@ mod tests {
         };
         let (slow, quick) = tokio::join!(slow, quick);
         assert!(slow.is_ok() && quick.is_ok());
+    }
+
+    /// A body in pieces of 16 KiB, and how many of them were taken.
+    fn pieces(number: usize) -> (Body, Arc<AtomicUsize>) {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&taken);
+        let stream = futures_util::stream::iter((0..number).map(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 16 << 10]))
+        }));
+        (Body::from_stream(stream), taken)
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_for_want_of_memory_is_read_to_its_end_so_that_the_answer_arrives() {
+        let bounds = BodyBounds::new(64 << 10, Duration::from_secs(5));
+        let mut announced = HeaderMap::new();
+        announced.insert(CONTENT_LENGTH, (160 << 10).into());
+        for headers in [announced, HeaderMap::new()] {
+            let (body, taken) = pieces(10);
+            let refusal = bounds.read(&headers, body, 1 << 20).await.err().map(|it| it.slug);
+            assert_eq!(
+                (refusal, taken.load(Ordering::Relaxed)),
+                (Some(Slug::Overloaded), 10)
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_before_sending_is_not_waited_for() {
+        let bounds = BodyBounds::new(1 << 20, Duration::from_secs(5));
+        let mut headers = HeaderMap::new();
+        headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
+        let (body, taken) = pieces(10);
+        bounds.discard(&headers, body).await;
+        assert_eq!(taken.load(Ordering::Relaxed), 0);
+        let (body, taken) = pieces(10);
+        bounds.discard(&HeaderMap::new(), body).await;
+        assert_eq!(taken.load(Ordering::Relaxed), 10);
     }
 }

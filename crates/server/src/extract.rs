@@ -88,27 +88,30 @@ impl<T: DeserializeOwned> FromBody for Batch<T> {
     }
 }
 
-/// A submission is refused before its body is read when more of them wait than are soon taken: a flood costs little.
+/// A request that submits tasks. It is refused before anything is made of its body when more of them wait than are soon
+/// taken: a flood costs little.
 ///
-/// It is refused at once. The next one on the same connection is not looked at before the time that it was told to
-/// wait: who does not wait must not take from agents the time that it takes to say no again and again.
-pub(crate) struct Room;
+/// The next one on the same connection is not looked at before the time that it was told to wait: who does not wait must
+/// not take from agents the time that it takes to say no again and again.
+pub(crate) struct Submission<T>(pub(crate) Input<T>);
 
 /// After so long a submission that found no room is looked at again.
 const ROOM_PAUSE: Span = Span::from_secs(1);
 
-impl FromRequestParts<App> for Room {
+impl<T: FromBody> FromRequest<App> for Submission<T> {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
-        let peer = parts.extensions.get::<Peer>();
-        if let Some(peer) = peer {
+    async fn from_request(request: Request, app: &App) -> Result<Self, Failure> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        if let Some(peer) = &peer {
             peer.standing.until_looked_at().await;
         }
         if !app.handle.is_flooded() {
-            return Ok(Self);
+            return Input::from_request(request, app).await.map(Self);
         }
-        if let Some(peer) = peer {
+        let (parts, body) = request.into_parts();
+        app.bodies.discard(&parts.headers, body).await;
+        if let Some(peer) = &peer {
             peer.standing
                 .put_off(Duration::from_micros(ROOM_PAUSE.as_micros().unsigned_abs()));
         }

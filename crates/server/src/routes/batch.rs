@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::{App, unexpected};
-use crate::extract::{Batch, Input, Room};
+use crate::extract::{Batch, Input, Submission};
 use crate::failure::Failure;
 use crate::{parse, reply};
 
@@ -30,8 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 )]
 async fn create_tasks(
     State(app): State<App>,
-    _: Room,
-    input: Input<Batch<wire::NewTask>>,
+    Submission(input): Submission<Batch<wire::NewTask>>,
 ) -> Result<Response, Failure> {
     let tasks = input
         .body

@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 use crate::access::caller::Caller;
 use crate::access::sight::Sight;
 use crate::app::{App, unexpected};
-use crate::extract::{Input, MaybeObject, Nothing, Object, Query, Room, TaskPath};
+use crate::extract::{Input, MaybeObject, Nothing, Object, Query, Submission, TaskPath};
 use crate::failure::Failure;
 use crate::query::Params;
 use crate::{page, parse, reply, view};
@@ -135,8 +135,7 @@ fn next_link(uri: &Uri, (priority, key): (Priority, TaskKey)) -> Result<HeaderVa
 )]
 async fn create_task(
     State(app): State<App>,
-    _: Room,
-    input: Input<Object<wire::NewTask>>,
+    Submission(input): Submission<Object<wire::NewTask>>,
 ) -> Result<Response, Failure> {
     let command = Command::Submit {
         tasks: vec![Ok(parse::task::new_task(input.body.0)?)],
