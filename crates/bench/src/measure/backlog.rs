@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
@@ -21,6 +21,8 @@ const PULLS: usize = 500;
 const BATCH: usize = 1_000;
 /// Connections that load the backlog.
 const LOADERS: usize = 4;
+/// Before a batch is offered again that a server had no place for.
+const PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) async fn run(arguments: &Arguments, figures: &mut Figures) -> io::Result<()> {
     for backlog in [SHORT, arguments.backlog] {
@@ -64,7 +66,14 @@ async fn load_on(mut connection: Connection, batches: Arc<AtomicUsize>, body: Ar
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
         .is_ok()
     {
-        connection.post("/api/batch/tasks", body.as_bytes()).await?;
+        // A server that is asked for more than it can take in says so; whoever has time comes again.
+        loop {
+            match connection.offer("/api/batch/tasks", body.as_bytes()).await? {
+                200..=299 => break,
+                503 => tokio::time::sleep(PAUSE).await,
+                status => return Err(io::Error::other(format!("a batch was answered with {status}"))),
+            }
+        }
     }
     Ok(())
 }
