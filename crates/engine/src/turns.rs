@@ -1,13 +1,16 @@
 //! Turns: load, decide, commit, one after the other. No threads and no clock of its own: `now` comes in.
 
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use adjutant_core::command::{Answer, Command, Request, Ticket};
+use adjutant_core::command::{Answer, Command, Request, TaskView, Ticket};
 use adjutant_core::decide::{Decision, Outcome, Verdict, decide, foresee};
 use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::Wanted;
 use adjutant_core::set::{Settings, WorkingSet};
+use adjutant_core::task::{Body, TaskKey};
 use adjutant_core::time::{Span, Timestamp};
 use adjutant_store::{CommitError, Forgotten, Store, StoreError};
 
@@ -35,7 +38,7 @@ pub struct Taken {
 pub enum NotTaken {
     /// The store failed; the turn may be tried again.
     Store(StoreError),
-    /// A bug: with these requests together the turn cannot be taken.
+    /// A bug, or a row that cannot be read: with these requests together the turn cannot be taken.
     Bug(String),
     /// Whether the turn was committed cannot be found out: this process must end.
     Unknown(String),
@@ -109,7 +112,11 @@ impl<S: Store> Turns<S> {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(error)) => {
                 self.give_up();
-                Err(NotTaken::Store(error))
+                Err(match error {
+                    // One row that cannot be read is no reason to refuse those that do not ask for it.
+                    StoreError::Broken(why) => NotTaken::Bug(why),
+                    other => NotTaken::Store(other),
+                })
             }
             Err(panic) => {
                 let why = panic_text(&*panic);
@@ -240,24 +247,49 @@ impl<S: Store> Turns<S> {
         Ok(())
     }
 
-    /// Puts the bodies that are at hand into answers that show tasks.
-    fn fill_bodies(&self, answers: &mut [(Ticket, Verdict)]) {
-        let fill = |view: &mut adjutant_core::command::TaskView| {
+    /// Puts the bodies that are at hand, or can be had at once, into answers that show tasks.
+    fn fill_bodies(&mut self, answers: &mut [(Ticket, Verdict)]) {
+        let mut missing = BTreeSet::new();
+        for view in answers.iter_mut().flat_map(views) {
             if view.body.is_none() {
                 view.body = self.bodies.get(view.task.key);
             }
-        };
-        for (_, verdict) in answers {
-            match verdict {
-                Ok(Answer::Task(view)) => fill(view),
-                Ok(Answer::Batch(items)) => items.iter_mut().flatten().for_each(fill),
-                Ok(Answer::Sync(sync)) => {
-                    sync.start.iter_mut().for_each(|start| fill(&mut start.view));
-                    sync.done.iter_mut().flatten().for_each(fill);
-                }
-                _ => {}
+            if view.body.is_none() {
+                missing.insert(view.task.key);
             }
         }
+        if missing.is_empty() || !self.store.is_shared() {
+            return;
+        }
+        let missing: Vec<TaskKey> = missing.into_iter().collect();
+        let found: HashMap<TaskKey, Arc<Body>> = match self.store.bodies(&missing) {
+            Ok(found) => found.into_iter().collect(),
+            Err(error) => {
+                tracing::debug!(%error, "bodies are read beside the turns");
+                return;
+            }
+        };
+        for view in answers.iter_mut().flat_map(views) {
+            if view.body.is_none() {
+                view.body = found.get(&view.task.key).cloned();
+            }
+        }
+        for (key, body) in found {
+            self.bodies.put(key, body);
+        }
+    }
+}
+
+/// The tasks that an answer shows.
+fn views((_, verdict): &mut (Ticket, Verdict)) -> Vec<&mut TaskView> {
+    match verdict {
+        Ok(Answer::Task(view)) => vec![view],
+        Ok(Answer::Batch(items)) => items.iter_mut().flatten().collect(),
+        Ok(Answer::Sync(sync)) => {
+            let started = sync.start.iter_mut().map(|start| &mut start.view);
+            started.chain(sync.done.iter_mut().flatten()).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A test asks for [`shared`], makes a [`Database`] in it and gives its URL to what it tests. A test that stops the
 //! server has one of its [own](Cluster::own). Nothing is set up by hand: where the machine has PostgreSQL, a cluster is
-//! made in a directory of its own, listens on a socket there and on no port, and ends with the process, also where that
-//! is killed.
+//! made in a directory of its own, listens on a socket there and on no port unless a test asks for one, and ends with
+//! the process, also where that is killed.
 //!
 //! # Environment
 //! - `ADJUTANT_TEST_POSTGRES`: the URL of a server that runs already; [`shared`] makes its databases there. The user
@@ -28,7 +28,7 @@ use supervisor::{Order, Supervisor};
 const SERVER_VARIABLE: &str = "ADJUTANT_TEST_POSTGRES";
 const REQUIRE_VARIABLE: &str = "ADJUTANT_REQUIRE_POSTGRES";
 
-/// The server has no port: this one is only in the name of its socket, and it is what clients expect.
+/// Usually the server has no port: this one is only in the name of its socket, and it is what clients expect.
 const SETTINGS: &str = "
 listen_addresses = ''
 port = 5432
@@ -59,7 +59,7 @@ pub fn shared() -> Option<&'static Cluster> {
     SHARED
         .get_or_init(|| match named_by(SERVER_VARIABLE) {
             Some(url) => Some(Cluster(Arc::new(Server::that_runs_at(url)))),
-            None => Some(Cluster(Arc::new(Server::started(Use::Shared)?))),
+            None => Some(Cluster(Arc::new(Server::started(Use::Shared, None)?))),
         })
         .as_ref()
 }
@@ -79,7 +79,13 @@ impl Cluster {
     ///
     /// None as for [`shared`], except that the server's binaries must be on this machine.
     pub fn own() -> Option<Self> {
-        Some(Self(Arc::new(Server::started(Use::Own)?)))
+        Some(Self(Arc::new(Server::started(Use::Own, None)?)))
+    }
+
+    /// As [`own`](Self::own), for tests of what passes over a network: it listens on a port of 127.0.0.1 as well, and
+    /// trusts whoever comes from there.
+    pub fn own_on_port(port: u16) -> Option<Self> {
+        Some(Self(Arc::new(Server::started(Use::Own, Some(port))?)))
     }
 
     /// A new, empty database with a random name. It is dropped with the value, whoever is still connected to it.
@@ -189,7 +195,7 @@ enum Use {
 }
 
 impl Server {
-    fn started(purpose: Use) -> Option<Self> {
+    fn started(purpose: Use, port: Option<u16>) -> Option<Self> {
         let Some(binaries) = binaries::directory() else {
             say_that_there_is_none();
             return None;
@@ -198,11 +204,16 @@ impl Server {
             Use::Shared => FAST,
             Use::Own => DURABLE,
         };
-        let supervisor = Supervisor::start(binaries, &format!("{SETTINGS}{more}"))
+        // Of a setting that is there twice, the last one counts.
+        let network = port.map_or_else(String::new, |port| {
+            format!("\nlisten_addresses = '127.0.0.1'\nport = {port}")
+        });
+        let supervisor = Supervisor::start(binaries, &format!("{SETTINGS}{more}{network}"))
             .unwrap_or_else(|printed| panic!("PostgreSQL does not start:\n{printed}"));
         let host = supervisor.directory().replace('/', "%2F");
+        let port = port.map_or_else(String::new, |port| format!(":{port}"));
         Some(Self {
-            url: format!("postgres://adjutant@{host}/postgres"),
+            url: format!("postgres://adjutant@{host}{port}/postgres"),
             ran: Ran::ByUs(supervisor, purpose),
         })
     }

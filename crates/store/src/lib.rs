@@ -22,10 +22,12 @@ pub mod transfer;
 pub use read::{Details, Page, Reader, StoredTask, TaskFilter};
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use adjutant_core::name::AgentId;
 use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::{Changes, Rows, Wanted};
+use adjutant_core::task::{Body, TaskKey};
 use adjutant_core::time::Timestamp;
 
 /// Live output of a task beyond this many bytes is dropped, oldest first.
@@ -144,6 +146,15 @@ pub trait Store: Send {
 
     /// Ends a turn that changes nothing, or that is given up.
     fn abandon(&mut self);
+
+    /// Between turns: bodies of tasks that answers are to show. Where servers share a store most were accepted by
+    /// another one. Whoever is not given some reads them beside the turns, one answer at a time.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn bodies(&mut self, _tasks: &[TaskKey]) -> Result<Vec<(TaskKey, Arc<Body>)>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// A reader of what is committed, for use on another thread.
     ///

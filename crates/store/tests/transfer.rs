@@ -743,7 +743,11 @@ fn a_server_that_works_on_the_source_meanwhile_is_found_out() {
         changes.events.push(event(1));
         server.commit(&changes).expect("it is committed");
         let refusal = refused(transfer.join().expect("it ends"));
-        assert!(matches!(refusal, (Side::From, Problem::Disturbed)), "{refusal:?}");
+        // It woke up before the first look at who is there, or after it.
+        assert!(
+            matches!(refusal, (Side::From, Problem::Disturbed | Problem::Running(1))),
+            "{refusal:?}"
+        );
     });
     assert!(
         !places.files().iter().any(|name| name.starts_with("second")),

@@ -20,7 +20,7 @@ use crate::name::{AgentId, LockName, ModelName};
 use crate::router;
 use crate::set::queues::Front;
 use crate::set::rows::Value;
-use crate::set::{Need, Opened};
+use crate::set::{Halt, Need, Opened};
 use crate::task::{ClassId, DispatchOrder, Gate, Priority, Queue, Task, TaskKey};
 
 /// How many tasks of one queue may be passed over in a turn because they are too large for what is left.
@@ -32,6 +32,7 @@ const MAX_WANTERS: usize = 16;
 
 /// What a try to start a task came to.
 enum Try {
+    /// It has started; or, where servers share a store, it will when its agent is locked.
     Started,
     /// Something else than an agent is in the way.
     Gated(Gate),
@@ -90,7 +91,14 @@ impl Turn<'_> {
                 .get(&queue)
                 .copied()
                 .filter(|_| !fresh.contains(&queue));
-            self.push_front(&mut active, queue, cursor)?;
+            match self.push_front(&mut active, queue, cursor) {
+                // What the other queues lack is loaded with it.
+                Ok(()) | Err(Halt::Missing) => {}
+                Err(halt) => return Err(halt),
+            }
+        }
+        if self.set.wants_more() {
+            return Err(Halt::Missing);
         }
         while let Some((order, queue)) = active.fronts.pop_first() {
             if active.closed.contains(&queue.class) {
@@ -106,6 +114,10 @@ impl Turn<'_> {
                 left.insert(queue);
                 break;
             }
+        }
+        if self.set.wants_more() {
+            // Those who are to be given something are locked first.
+            return Err(Halt::Missing);
         }
         left.append(&mut active.put_off);
         self.set.cursors.retain(|queue, _| left.contains(queue));
@@ -330,6 +342,10 @@ impl Turn<'_> {
             }
             return Ok(Try::NoAgent);
         };
+        if self.set.is_mere_candidate(&agent) {
+            self.set.choose(&agent);
+            return Ok(Try::Started);
+        }
         let row = self.registered(&agent)?;
         self.start(task, &agent, Some(&row), false)?;
         Ok(Try::Started)
@@ -408,6 +424,10 @@ impl Turn<'_> {
             };
             let found = self.set.route(&task.class, ask, needs, &refused, now)?;
             let Some(id) = found else { return Ok(None) };
+            if self.set.is_mere_candidate(&id) {
+                // What it may use is looked at again when it is locked.
+                return Ok(Some(id));
+            }
             let agent = self.registered(&id)?;
             let model = agent.model_for(task.class.demand.model.as_ref()).cloned();
             match self.permits(task, &id, model.as_ref())? {

@@ -148,6 +148,17 @@ impl Fleet {
         );
     }
 
+    /// Shows an agent as if it had been given one more attempt.
+    pub fn load_one_more(&mut self, id: &AgentId) {
+        let Some(mut entry) = self.agents.get(id).cloned() else {
+            return;
+        };
+        self.take_out(id);
+        entry.load.current = entry.load.current.saturating_add(1);
+        entry.has_room &= entry.load.max == 0 || entry.load.current < entry.load.max;
+        self.put_in(id.clone(), entry);
+    }
+
     /// Removes an agent.
     pub fn remove(&mut self, id: &AgentId) {
         self.take_out(id);

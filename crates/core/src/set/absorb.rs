@@ -106,11 +106,25 @@ impl WorkingSet {
         if let (Some(until), Some(due)) = (wanted.due, rows.due) {
             self.due = Some((until, due));
         }
+        self.look_at(rows.roomy, wanted);
         if wanted.everyone {
             self.onlookers_at = rows.latest.unwrap_or(self.last_now);
             self.see(rows.onlookers);
         }
         self.note_absent(wanted);
+    }
+
+    /// Takes in agents that have room. One that was to be locked is no candidate any more: it is there, or another
+    /// server has it.
+    fn look_at(&mut self, roomy: Vec<Onlooker>, wanted: &Wanted) {
+        for onlooker in roomy {
+            self.stale_agents.insert(onlooker.agent.id.clone());
+            self.candidates.insert(onlooker.agent.id.clone(), onlooker);
+        }
+        for id in &wanted.takers {
+            self.candidates.remove(id);
+            self.stale_agents.insert(id.clone());
+        }
     }
 
     /// Takes in all agents as they are, in place of how they were.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::rows::Onlooker;
 use super::{Halt, Need, WorkingSet};
 use crate::agent::Agent;
 use crate::counter::Counter;
@@ -45,29 +46,56 @@ impl WorkingSet {
         }
         self.need_everyone()?;
         if self.audience.is_empty() {
-            for onlooker in self.onlookers.values() {
-                let scope = Scope::Agent(onlooker.agent.id.clone());
-                let policy = onlooker
-                    .policy
-                    .as_ref()
-                    .unwrap_or(&self.settings.default_allowance);
-                let empty = Counter::new(scope);
-                let counter = onlooker.counter.as_deref().unwrap_or(&empty);
-                self.audience
-                    .put(candidate(&onlooker.agent, policy, counter, now));
+            let seen: Vec<Candidate> = self
+                .onlookers
+                .values()
+                .map(|onlooker| self.candidate_of(onlooker, now))
+                .collect();
+            for candidate in seen {
+                self.audience.put(candidate);
             }
         }
         Ok(&self.audience)
     }
 
     fn candidate(&mut self, id: &AgentId, now: Timestamp) -> Need<Option<Candidate>> {
-        let Some(Some(agent)) = self.agents.get(id) else {
-            return Ok(None);
+        let agent = match self.agents.get(id) {
+            Some(Some(agent)) => Arc::clone(agent),
+            Some(None) => return Ok(None),
+            None => return Ok(self.mere_candidate(id, now)),
         };
-        let agent = Arc::clone(agent);
         let scope = Scope::Agent(id.clone());
         let (policy, counter) = (self.policy(&scope)?, self.counter(&scope)?);
         Ok(Some(candidate(&agent, &policy, &counter, now)))
+    }
+
+    /// An agent that is not locked, as it was looked at.
+    fn mere_candidate(&self, id: &AgentId, now: Timestamp) -> Option<Candidate> {
+        let onlooker = self.candidates.get(id)?;
+        Some(self.candidate_of(onlooker, now))
+    }
+
+    fn candidate_of(&self, onlooker: &Onlooker, now: Timestamp) -> Candidate {
+        let empty = Counter::new(Scope::Agent(onlooker.agent.id.clone()));
+        let policy = onlooker
+            .policy
+            .as_ref()
+            .unwrap_or(&self.settings.default_allowance);
+        let counter = onlooker.counter.as_deref().unwrap_or(&empty);
+        candidate(&onlooker.agent, policy, counter, now)
+    }
+
+    /// Whether an agent was only looked at. Nothing may be given to it before it is locked.
+    pub(crate) fn is_mere_candidate(&self, id: &AgentId) -> bool {
+        self.agents.get(id).is_none() && self.candidates.contains_key(id)
+    }
+
+    /// Asks for an agent that was chosen, and goes on as if it had been given something: so that all that a turn will
+    /// give to somebody is asked for at once.
+    pub(crate) fn choose(&mut self, id: &AgentId) {
+        self.wanted.takers.insert(id.clone());
+        self.fleet.load_one_more(id);
+        self.chosen.push(id.clone());
     }
 
     /// Looks again at everything whose limits may have been relaxed by a new period.

@@ -174,6 +174,11 @@ pub struct WorkingSet {
     /// All agents, for answers only, where the set is not complete.
     onlookers: BTreeMap<AgentId, Onlooker>,
     audience: Fleet,
+    /// Agents that had room when they were looked at, where servers share a store. Dispatch chooses among them; what it
+    /// chose is locked before it is given anything.
+    candidates: HashMap<AgentId, Onlooker>,
+    /// Those that the index shows as if they had been given something.
+    chosen: Vec<AgentId>,
     /// When they were looked at.
     onlookers_at: Timestamp,
     lane: u8,

@@ -242,6 +242,8 @@ impl WorkingSet {
             policies,
             counters,
             settings,
+            agents,
+            candidates,
             ..
         } = self;
         let modest = needs == Ask::default();
@@ -253,11 +255,12 @@ impl WorkingSet {
                 return true;
             }
             let scope = Scope::Agent(id.clone());
-            let policy = policies
-                .get(&scope)
-                .flatten()
-                .unwrap_or(&settings.default_allowance);
-            let counter = counters.get(&scope).flatten();
+            let looked_at = candidates.get(id).filter(|_| agents.get(id).is_none());
+            let (policy, counter) = looked_at.map_or_else(
+                || (policies.get(&scope).flatten(), counters.get(&scope).flatten()),
+                |onlooker| (onlooker.policy.as_ref(), onlooker.counter.as_ref()),
+            );
+            let policy = policy.unwrap_or(&settings.default_allowance);
             policy.limits.is_empty()
                 || counter.is_none_or(|counter| policy.permits(&scope, counter, needs, now).is_ok())
         };

@@ -65,8 +65,11 @@ pub struct Wanted {
     pub silent_since: Option<Timestamp>,
     /// All queues in which something waits.
     pub queues: bool,
-    /// All agents that have room, those aside that another server has locked.
+    /// All agents that have room, as they are: not locked.
     pub roomy: bool,
+    /// Agents that are to be given something, with their policies and counters. One that another server has locked is
+    /// left out.
+    pub takers: BTreeSet<AgentId>,
     /// All agents, to be read only.
     pub everyone: bool,
 }
@@ -184,6 +187,8 @@ pub struct Rows {
     pub due: Option<Due>,
     /// All agents as they are, unlocked, for answers only.
     pub onlookers: Vec<Onlooker>,
+    /// Agents that have room, unlocked: one that is to be given something is asked for by name.
+    pub roomy: Vec<Onlooker>,
     /// Scopes that came along with something else, whether anything is set or used for them or not.
     pub known_scopes: Vec<Scope>,
     /// The key of the newest task.

@@ -121,6 +121,7 @@ impl WorkingSet {
             answers: 0,
             opened: 0,
         });
+        self.stale_agents.extend(self.chosen.drain(..));
         self.forget_before = None;
         self.lingering_seen.clear();
         self.cooldowns_seen.clear();

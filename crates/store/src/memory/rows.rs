@@ -478,22 +478,11 @@ impl Load<'_> {
             self.rows.queues = self.shared.world.queues();
         }
         if wanted.roomy {
-            self.roomy()?;
+            self.rows.roomy = self.onlookers(|agent| agent.has_room() && !agent.mute);
         }
+        self.takers(&wanted.takers)?;
         if wanted.everyone {
-            let world = &self.shared.world;
-            self.rows.onlookers = world
-                .agents
-                .values()
-                .map(|agent| {
-                    let scope = Scope::Agent(agent.id.clone());
-                    Onlooker {
-                        agent: Arc::clone(agent),
-                        policy: world.policies.get(&scope).cloned(),
-                        counter: world.counters.get(&scope).cloned(),
-                    }
-                })
-                .collect();
+            self.rows.onlookers = self.onlookers(|_| true);
         }
         Ok(())
     }
@@ -525,16 +514,9 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// Agents with room. Those that another server has locked, or whose counters it has, are left out.
-    fn roomy(&mut self) -> Result<(), StoreError> {
-        let ids: Vec<AgentId> = self
-            .shared
-            .world
-            .agents
-            .values()
-            .filter(|agent| agent.has_room() && !agent.mute)
-            .map(|agent| agent.id.clone())
-            .collect();
+    /// Agents that are to be given something. Those that another server has locked, or whose counters it has, are left
+    /// out.
+    fn takers(&mut self, ids: &BTreeSet<AgentId>) -> Result<(), StoreError> {
         for id in ids {
             let scope = Scope::Agent(id.clone());
             let taken = [Held::Agent(id.clone()), Held::Scope(scope.clone())]
@@ -544,12 +526,28 @@ impl Load<'_> {
                 self.rows.skipped = true;
                 continue;
             }
-            self.agent(&id)?;
+            self.agent(id)?;
             self.scope(&scope)?;
             // What is set and used for it may also be nothing: that absence is known, and locked, as well.
             self.rows.known_scopes.push(scope);
         }
         Ok(())
+    }
+
+    /// Agents as they are, with what is set and used for them.
+    fn onlookers(&self, shown: impl Fn(&Agent) -> bool) -> Vec<Onlooker> {
+        let world = &self.shared.world;
+        let agents = world.agents.values().filter(|agent| shown(agent));
+        agents
+            .map(|agent| {
+                let scope = Scope::Agent(agent.id.clone());
+                Onlooker {
+                    agent: Arc::clone(agent),
+                    policy: world.policies.get(&scope).cloned(),
+                    counter: world.counters.get(&scope).cloned(),
+                }
+            })
+            .collect()
     }
 
     /// What time has brought. Only keys are told: the rows are asked for, and locked, one by one.

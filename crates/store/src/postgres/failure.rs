@@ -11,6 +11,15 @@ pub(super) enum Failure {
     Database(tokio_postgres::Error),
     /// There is no connection.
     Away(String),
+    /// There is none, because the database has as many as it takes.
+    Crowded {
+        /// Where it is.
+        database: String,
+        /// What it said, and what helps.
+        why: String,
+    },
+    /// There is none, because it would not be as secure as it must be.
+    Insecure(String),
     /// What is stored is not what this program writes.
     Broken(String),
     /// What the turn relied on without a lock was changed by another server.
@@ -37,7 +46,8 @@ impl std::fmt::Display for Failure {
                 let cause = std::error::Error::source(error);
                 cause.map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
-            Self::Away(why) | Self::Broken(why) => f.write_str(why),
+            Self::Away(why) | Self::Insecure(why) | Self::Broken(why) => f.write_str(why),
+            Self::Crowded { database, why } => write!(f, "the database {database} cannot be used: {why}"),
             Self::Changed(what) => write!(f, "{what} was changed meanwhile"),
             Self::Replaced => f.write_str(
                 "this server was not heard of for so long that another one has taken its place: start it again",
@@ -47,6 +57,20 @@ impl std::fmt::Display for Failure {
 }
 
 impl Failure {
+    /// Says of a connection that was not made where it was to lead, if what helps is a setting of the database: readers
+    /// connect when they are asked first, and that may be when the server is up.
+    pub(super) fn of_connecting_to(self, database: String) -> Self {
+        match &self {
+            Self::Database(error) if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) => Self::Crowded {
+                database,
+                why: format!(
+                    "{self}; raise max_connections (each server needs eight), or the limit of the user or the database"
+                ),
+            },
+            _ => self,
+        }
+    }
+
     /// Whether the transaction may or may not have been committed, when this is the answer to COMMIT.
     pub(super) fn leaves_doubt(&self) -> bool {
         match self {
@@ -55,7 +79,7 @@ impl Failure {
                 Some(told) => told.code().code().starts_with("57P") || told.code().code().starts_with("XX"),
                 None => true,
             },
-            Self::Away(_) => true,
+            Self::Away(_) | Self::Crowded { .. } | Self::Insecure(_) => true,
             Self::Broken(_) | Self::Changed(_) | Self::Replaced => false,
         }
     }
@@ -67,7 +91,9 @@ impl From<Failure> for StoreError {
         let error = match &failure {
             Failure::Changed(_) => return Self::Busy(text),
             Failure::Broken(_) => return Self::Broken(text),
-            Failure::Away(_) | Failure::Replaced => return Self::Unavailable(text),
+            Failure::Away(_) | Failure::Crowded { .. } | Failure::Insecure(_) | Failure::Replaced => {
+                return Self::Unavailable(text);
+            }
             Failure::Database(error) => error,
         };
         let Some(code) = error.code() else {

@@ -12,16 +12,22 @@ use adjutant_core::name::AgentId;
 use futures_util::StreamExt as _;
 use futures_util::stream::poll_fn;
 use tokio::sync::{Notify, mpsc};
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client};
 
 use super::Failure;
 use super::codec::column;
+use super::connect::{Config, connect};
 use crate::News;
 
 /// The shortest time between two words.
 const PACE: Duration = Duration::from_millis(2);
 /// How long after a lost connection a new one is tried.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Where nothing is heard for so long, it is looked whether the connection is there at all: what stands between may keep it
+/// open to one side only.
+const QUIET: Duration = Duration::from_secs(15);
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// More agents than that are not named: then it is everybody.
 const MAX_NAMED: usize = 1_000;
 
@@ -87,6 +93,12 @@ impl Herald {
     }
 }
 
+/// An answer, unless the database is gone without a word.
+async fn in_time<T>(answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let answered = tokio::time::timeout(PATIENCE, answer).await;
+    answered.map_err(|_| Failure::Away(format!("it gave no answer for {PATIENCE:?}")))?
+}
+
 struct Work {
     config: Config,
     server: i64,
@@ -118,7 +130,7 @@ impl Work {
 
     /// Serves on one connection. Ends without a failure when its owner is gone.
     async fn serve(&mut self) -> Result<(), Failure> {
-        let (client, mut connection) = self.config.connect(NoTls).await?;
+        let (client, mut connection) = connect(&self.config).await?;
         let (words, mut word) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             let mut messages = poll_fn(|context| connection.poll_message(context));
@@ -137,11 +149,12 @@ impl Work {
                 }
             }
         });
-        client.batch_execute("LISTEN adjutant").await?;
+        in_time(async { Ok(client.batch_execute("LISTEN adjutant").await?) }).await?;
         // What was to be told when the last connection broke may not have been.
         self.shared.wake.notify_one();
         if self.heard == 0 {
-            let row = client.query_one("SELECT seq FROM event_head", &[]).await?;
+            let row =
+                in_time(async { Ok(client.query_one("SELECT seq FROM event_head", &[]).await?) }).await?;
             self.heard = column::<i64>(&row, 0)?.unsigned_abs();
         }
         // What was committed while nobody listened.
@@ -165,11 +178,13 @@ impl Work {
                         self.look(&client).await?;
                     }
                 }
+                () = tokio::time::sleep(QUIET) => self.look(&client).await?,
                 () = self.shared.wake.notified() => {
                     let committed = self.shared.committed.load(Ordering::Relaxed);
                     if committed > self.told {
                         let payload = format!("{} {committed}", self.server);
-                        client.execute("SELECT pg_notify('adjutant', $1)", &[&payload]).await?;
+                        let notify = "SELECT pg_notify('adjutant', $1)";
+                        in_time(async { Ok(client.execute(notify, &[&payload]).await?) }).await?;
                         self.told = committed;
                         tokio::time::sleep(PACE).await;
                     }
@@ -189,7 +204,7 @@ impl Work {
         let since = i64::try_from(self.heard).unwrap_or(i64::MAX);
         let find = "SELECT coalesce(max(seq), $1), array_agg(DISTINCT agent) FILTER (WHERE agent IS NOT NULL), \
                     coalesce(bool_or(starts_with(kind, 'quota')), false) FROM event WHERE seq > $1 AND origin <> $2";
-        let row = client.query_one(find, &[&since, &self.server]).await?;
+        let row = in_time(async { Ok(client.query_one(find, &[&since, &self.server]).await?) }).await?;
         let last = column::<i64>(&row, 0)?.unsigned_abs();
         if last == self.heard {
             return Ok(());

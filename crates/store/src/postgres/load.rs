@@ -72,6 +72,7 @@ struct Places {
     dependents: Vec<usize>,
     queues: Option<usize>,
     roomy: Option<usize>,
+    takers: Option<usize>,
     everyone: Option<usize>,
     due: Option<usize>,
 }
@@ -100,6 +101,9 @@ impl Loading<'_> {
             rows.newest = Some(TaskKey(column::<Option<i64>>(row, 2)?.unwrap_or(0)));
         }
         self.named(&answers, &places, &mut rows)?;
+        if let Some(place) = places.takers {
+            self.takers(wanted, &answers[place..place + 3], &mut rows)?;
+        }
         for scope in &wanted.scopes {
             self.seen.entry(scope.clone()).or_default();
         }
@@ -246,9 +250,13 @@ impl Loading<'_> {
             places.queues = Some(batch.ask(Sql::Queues, vec![Box::new(MAX_COUNTED)]));
         }
         if wanted.roomy {
-            places.roomy = Some(batch.ask(Sql::LockRoomy, Vec::new()));
-            batch.ask(Sql::LockRoomyScopes, Vec::new());
-            batch.ask(Sql::Roomy, Vec::new());
+            places.roomy = Some(batch.ask(Sql::Roomy, Vec::new()));
+        }
+        if !wanted.takers.is_empty() {
+            let names = texts(wanted.takers.iter().cloned().map(Scope::Agent));
+            places.takers = Some(batch.ask(Sql::LockTakers, vec![Box::new(texts(&wanted.takers))]));
+            batch.ask(Sql::LockTakersScopes, vec![Box::new(names.clone())]);
+            batch.ask(Sql::ScopeNames, vec![Box::new(names)]);
         }
         if wanted.everyone {
             places.everyone = Some(batch.ask(Sql::Everyone, Vec::new()));
@@ -436,22 +444,30 @@ impl Loading<'_> {
             };
             rows.queues.push((queue, column::<i64>(row, 2)?.unsigned_abs()));
         }
-        if let Some(place) = places.roomy {
-            self.roomy(&answers[place], &answers[place + 1], &answers[place + 2], rows)?;
+        for row in places.roomy.map_or(&[][..], |place| &answers[place]) {
+            let onlooker = self.onlooker(row)?;
+            self.count_places(&onlooker.agent);
+            rows.roomy.push(onlooker);
         }
         for row in places.everyone.map_or(&[][..], |place| &answers[place]) {
-            let agent = self.agent(row)?;
-            let scope = Scope::Agent(agent.id.clone());
-            rows.onlookers.push(Onlooker {
-                agent: Arc::new(agent),
-                policy: row.try_get::<_, Option<&str>>(6)?.map(read_policy).transpose()?,
-                counter: row
-                    .try_get::<_, Option<Vec<i64>>>(7)?
-                    .map(|numbers| read_counter(&scope, &numbers))
-                    .transpose()?,
-            });
+            let onlooker = self.onlooker(row)?;
+            rows.onlookers.push(onlooker);
         }
         self.classes(wanted, rows)
+    }
+
+    /// An agent with what is set and used for it, as it is.
+    fn onlooker(&mut self, row: &Row) -> Result<Onlooker, Failure> {
+        let agent = self.agent(row)?;
+        let scope = Scope::Agent(agent.id.clone());
+        Ok(Onlooker {
+            agent: Arc::new(agent),
+            policy: row.try_get::<_, Option<&str>>(6)?.map(read_policy).transpose()?,
+            counter: row
+                .try_get::<_, Option<Vec<i64>>>(7)?
+                .map(|numbers| read_counter(&scope, &numbers))
+                .transpose()?,
+        })
     }
 
     /// Classes that are asked for by what they are: the store has made those that were new.
@@ -468,17 +484,19 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// Agents with room, each with its scope. One that another server has, or whose scope it has, is left out.
-    fn roomy(&mut self, locked: &[Row], scopes: &[Row], all: &[Row], rows: &mut Rows) -> Result<(), Failure> {
+    /// Agents that are to be given something, each with its scope. One that another server has, or whose scope it has,
+    /// is left out.
+    fn takers(&mut self, wanted: &Wanted, answers: &[Vec<Row>], rows: &mut Rows) -> Result<(), Failure> {
+        let [locked, scopes, names] = answers else {
+            return Ok(());
+        };
         let mut held: HashMap<Scope, &Row> = HashMap::new();
         for row in scopes {
             held.insert(scope(row.try_get(0)?)?, row);
         }
-        let mut with_scope: BTreeSet<AgentId> = BTreeSet::new();
-        for row in all {
-            if row.try_get::<_, Option<&str>>(1)?.is_some() {
-                with_scope.insert(row.try_get::<_, &str>(0)?.into());
-            }
+        let mut with_scope: BTreeSet<Scope> = BTreeSet::new();
+        for row in names {
+            with_scope.insert(scope(row.try_get(0)?)?);
         }
         let mut given = 0;
         for row in locked {
@@ -486,17 +504,16 @@ impl Loading<'_> {
             let scope = Scope::Agent(agent.id.clone());
             match held.get(&scope) {
                 Some(row) => self.scope(row, true, rows)?,
-                None if with_scope.contains(&agent.id) => continue,
+                None if with_scope.contains(&scope) => continue,
                 None => {}
             }
             given += 1;
-            self.count_places(&agent);
             rows.agents.push(Arc::new(agent));
             // What is set and used for it may also be nothing: that absence is known as well.
             self.seen.entry(scope.clone()).or_default();
             rows.known_scopes.push(scope);
         }
-        rows.skipped |= given < all.len();
+        rows.skipped |= given < wanted.takers.len();
         Ok(())
     }
 

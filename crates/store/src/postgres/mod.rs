@@ -11,6 +11,7 @@
 
 mod codec;
 mod commit;
+mod connect;
 mod failure;
 mod forget;
 mod herald;
@@ -31,17 +32,19 @@ use adjutant_core::limit::{Policy, Scope};
 use adjutant_core::name::AgentId;
 use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::{Changes, Rows, Wanted};
+use adjutant_core::task::{Body, TaskKey};
 use adjutant_core::time::{Span, Timestamp};
-use tokio_postgres::Config;
 
 pub use open::OpenError;
 
 use self::codec::Classes;
 use self::commit::{Author, Named};
+use self::connect::Config;
 use self::failure::Failure;
 use self::load::Loading;
 use self::presence::{Heard, Presence};
-use self::session::{Frame, Session};
+use self::session::{Batch, Frame, Session};
+use self::statements::Sql;
 use crate::{CommitError, Forgotten, News, Reader, Store, StoreError};
 
 /// A server says that it is there with each commit, and otherwise when something else brings it to the database; but no
@@ -49,6 +52,8 @@ use crate::{CommitError, Forgotten, News, Reader, Store, StoreError};
 const VOUCH_INTERVAL: Span = Span::from_secs(1);
 /// How long the outcome of a commit is asked for before the process gives up.
 const OUTCOME_PATIENCE: Duration = Duration::from_mins(1);
+/// How long each answer to that is waited for: with the wait before it, all of it ends before the lane may be another's.
+const OUTCOME_ANSWER: Duration = Duration::from_secs(5);
 
 /// A scope as a turn has seen it.
 #[derive(Debug, Clone, Default)]
@@ -103,9 +108,12 @@ impl Postgres {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(url: &str) -> Result<Self, OpenError> {
-        let config = open::configuration(url)?;
+        let config = Config::read(url)?;
         let mut aside = Session::plain(&config).map_err(|failure| open::unreachable(&config, &failure))?;
+        // What is missing in a large database may take its time to be made.
+        aside.wait_for(None);
         let opened = open::enter(&mut aside, &config)?;
+        aside.wait_for(Some(session::PATIENCE));
         let mut turns = Session::of_turns(&config).map_err(|failure| open::unreachable(&config, &failure))?;
         turns
             .run(|_| std::future::ready(Ok(())))
@@ -153,11 +161,13 @@ impl Postgres {
             return Ok(());
         }
         let rows = self.aside.run(|live| async {
-            let make = "INSERT INTO class (demand) SELECT demand FROM unnest($1::text[]) AS new (demand) \
-                        WHERE NOT EXISTS (SELECT FROM class WHERE class.demand = new.demand) \
-                        ORDER BY demand ON CONFLICT DO NOTHING";
+            let make = "INSERT INTO class (digest, demand) SELECT digest, demand FROM unnest($1::text[]) AS new (demand) \
+                        CROSS JOIN LATERAL sha256(convert_to(demand, 'UTF8')) AS digest \
+                        WHERE NOT EXISTS (SELECT FROM class WHERE class.digest = digest.digest) \
+                        ORDER BY digest ON CONFLICT DO NOTHING";
             live.client.execute(make, &[&new]).await?;
-            let find = "SELECT id, demand FROM class WHERE demand = ANY($1::text[])";
+            let find = "SELECT id, demand FROM class WHERE digest = ANY( \
+                        ARRAY(SELECT sha256(convert_to(demand, 'UTF8')) FROM unnest($1::text[]) AS new (demand)))";
             Ok(live.client.query(find, &[&new]).await?)
         })?;
         for row in &rows {
@@ -247,10 +257,16 @@ impl Postgres {
         loop {
             let asked = self.turns.run(|live| async move {
                 // The row stays locked by the old connection until what it did is over.
-                let find = "SELECT turn, (SELECT seq FROM event_head) FROM server WHERE id = $1 FOR UPDATE";
-                let row = live.client.query_opt(find, &[&server]).await?;
-                row.map(|row| Ok((codec::column::<i64>(&row, 0)?, codec::column::<i64>(&row, 1)?)))
-                    .transpose()
+                let find = "SELECT turn FROM server WHERE id = $1 FOR UPDATE";
+                let Some(row) = live.client.query_opt(find, &[&server]).await? else {
+                    return Ok(None);
+                };
+                // A statement of its own: one that has waited for a lock sees other rows as they were before. Others may
+                // have committed since, and then it is the number of their event. What is told with it is that events
+                // up to there can be read, which is true as well.
+                let head = live.client.query_one("SELECT seq FROM event_head", &[]).await?;
+                let (turn, seq): (i64, i64) = (codec::column(&row, 0)?, codec::column(&head, 0)?);
+                Ok(Some((turn, seq)))
             });
             match asked {
                 Ok(Some((found, seq))) if found == turn => return Ok(seq.unsigned_abs()),
@@ -279,6 +295,7 @@ impl Postgres {
         let first = std::mem::take(&mut writing.batch);
         if !writing.is_needed {
             self.roll_back();
+            self.careful = false;
             self.remember(writing.heard);
             self.vouch();
             return Ok(self.last_seq);
@@ -299,7 +316,9 @@ impl Postgres {
         let seq = match ended.and_then(|answers| commit::last_seq(&answers)) {
             Ok(seq) => seq,
             Err(failure) if failure.leaves_doubt() => {
+                self.turns.wait_for(Some(OUTCOME_ANSWER));
                 let outcome = self.find_outcome(author.turn, &failure);
+                self.turns.wait_for(Some(session::PATIENCE));
                 if outcome.is_err() {
                     self.end_turn();
                 }
@@ -389,8 +408,26 @@ impl Store for Postgres {
     }
 
     fn abandon(&mut self) {
+        // A turn that was turned back is over already, and taken again: what it is to lock then is kept.
+        if self.begun {
+            self.careful = false;
+        }
         self.roll_back();
         self.vouch();
+    }
+
+    fn bodies(&mut self, tasks: &[TaskKey]) -> Result<Vec<(TaskKey, Arc<Body>)>, StoreError> {
+        let keys: Vec<i64> = tasks.iter().map(|task| task.0).collect();
+        let mut batch = Batch::default();
+        batch.ask(Sql::Bodies, vec![Box::new(keys)]);
+        // Without a transaction of its own: it is one statement.
+        let answers = self.turns.run(|live| live.send(Frame::Within, batch))?;
+        let mut bodies = Vec::with_capacity(tasks.len());
+        for row in answers.iter().flatten() {
+            let body = codec::read_body(row, 1)?;
+            bodies.push((TaskKey(codec::column(row, 0)?), body));
+        }
+        Ok(bodies)
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {

@@ -1,13 +1,11 @@
 //! Opening: whose database it is, what is missing in it, and which lane is free.
 
-use std::time::Duration;
-
 use adjutant_core::time::Timestamp;
-use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
 use super::Failure;
 use super::codec::column;
+use super::connect::Config;
 use super::session::Session;
 
 /// The schema, step by step. A step leaves alone what servers of the version before need, because they may go on while
@@ -69,45 +67,17 @@ pub enum OpenError {
     },
 }
 
-/// What a URL says, with what every connection has.
-pub(super) fn configuration(url: &str) -> Result<Config, OpenError> {
-    let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
-        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
-        OpenError::Url(format!("{error}{cause}"))
-    })?;
-    if config.get_application_name().is_none() {
-        config.application_name("adjutant");
-    }
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(5));
-    }
-    // A peer that is gone without a word is found out.
-    config.keepalives_idle(Duration::from_secs(10));
-    if config.get_tcp_user_timeout().is_none() {
-        config.tcp_user_timeout(Duration::from_secs(15));
-    }
-    Ok(config)
-}
-
-/// Where a database is, without the password.
-pub(super) fn place(config: &Config) -> String {
-    let host = match config.get_hosts().first() {
-        Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
-        Some(tokio_postgres::config::Host::Unix(path)) => path.display().to_string(),
-        None => "localhost".into(),
-    };
-    let name = config.get_dbname().or(config.get_user()).unwrap_or("");
-    format!("`{name}` on {host}")
-}
-
 pub(super) fn unreachable(config: &Config, failure: &Failure) -> OpenError {
+    if let Failure::Crowded { database, why } = failure {
+        return OpenError::Unreachable {
+            database: database.clone(),
+            why: why.clone(),
+        };
+    }
     let advice = match failure {
         Failure::Database(error) => match error.code() {
             Some(code) if *code == SqlState::INVALID_PASSWORD => "; look at user and password in the URL",
             Some(code) if *code == SqlState::INVALID_CATALOG_NAME => "; make it with `createdb`",
-            Some(code) if *code == SqlState::TOO_MANY_CONNECTIONS => {
-                "; raise max_connections: each server needs eight"
-            }
             Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => {
                 "; another process starts on it, or moves a store (`adjutant migrate-store`): wait for its end"
             }
@@ -122,7 +92,7 @@ pub(super) fn unreachable(config: &Config, failure: &Failure) -> OpenError {
         _ => "",
     };
     OpenError::Unreachable {
-        database: place(config),
+        database: config.place(),
         why: format!("{failure}{advice}"),
     }
 }
@@ -231,14 +201,14 @@ pub(super) fn identify(session: &Session, config: &Config) -> Result<usize, Open
             let mut some = tables;
             some.truncate(3);
             return Err(OpenError::Foreign {
-                database: place(config),
+                database: config.place(),
                 why: some.join(", "),
             });
         }
     };
     if found > MIGRATIONS.len() {
         return Err(OpenError::Newer {
-            database: place(config),
+            database: config.place(),
             found,
             known: MIGRATIONS.len(),
         });
@@ -281,6 +251,6 @@ fn take_lane(session: &Session, config: &Config) -> Result<Entered, OpenError> {
         })
         .map_err(|failure| unreachable(config, &failure))?;
     entered.ok_or_else(|| OpenError::Crowded {
-        database: place(config),
+        database: config.place(),
     })
 }

@@ -4,6 +4,9 @@
 //! its home, remembers it; and its own row, written every few seconds, vouches for all agents whose home it is. When that
 //! row is 15 seconds old the server counts as gone, and its agents have a full ttl from then on to appear elsewhere. So
 //! nobody takes an agent for lost before the time that its server has told it.
+//!
+//! What is vouched for is no word of the agent: it is never written. Nor is what was stored before taken for newer than
+//! what the home remembers: whoever writes a row without having heard the agent writes back what stood there.
 
 use std::collections::HashMap;
 
@@ -15,12 +18,21 @@ use adjutant_core::time::{Span, Timestamp};
 const VOUCH_LASTS: Span = Span::from_secs(15);
 
 /// What an agent said last, here.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Heard {
     /// When.
     pub(super) at: Timestamp,
     /// The number of that sync.
     pub(super) n: Option<u64>,
+}
+
+impl Heard {
+    pub(super) const fn last_of(agent: &Agent) -> Self {
+        Self {
+            at: agent.last_seen,
+            n: agent.last_n,
+        }
+    }
 }
 
 /// What this server knows of the agents that it hears.
@@ -29,15 +41,22 @@ pub(super) struct Presence {
     /// The number of this server.
     server: i64,
     heard: HashMap<AgentId, Heard>,
-    /// The homes of the agents of this turn.
-    homes: HashMap<AgentId, i64>,
+    /// The agents of this turn as they are stored.
+    met: HashMap<AgentId, Met>,
+}
+
+/// What the row of an agent says.
+#[derive(Debug, Clone, Copy)]
+struct Met {
+    home: i64,
+    stored: Heard,
 }
 
 /// How a changed agent is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
-    /// With this home.
-    At(i64),
+    /// With this home, and with this as the last word of the agent.
+    At(i64, Heard),
     /// Not at all: it only spoke, and here that is remembered.
     Not,
 }
@@ -47,7 +66,7 @@ impl Presence {
         Self {
             server,
             heard: HashMap::new(),
-            homes: HashMap::new(),
+            met: HashMap::new(),
         }
     }
 
@@ -63,7 +82,8 @@ impl Presence {
         let heard = if home == self.server {
             self.heard.get(id).map(|heard| heard.at)
         } else {
-            vouched_at.map(|at| now.min(at + VOUCH_LASTS))
+            // Before now, so that who speaks in this turn is seen to have spoken.
+            vouched_at.map(|at| (now - Span::from_micros(1)).min(at + VOUCH_LASTS))
         };
         heard.map_or(stored, |heard| heard.max(stored))
     }
@@ -76,6 +96,7 @@ impl Presence {
         vouched_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Agent {
+        let stored = Heard::last_of(&agent);
         agent.last_seen = self.last_seen(&agent.id, agent.last_seen, home, vouched_at, now);
         if home == self.server
             && let Some(heard) = self.heard.get(&agent.id)
@@ -83,26 +104,34 @@ impl Presence {
         {
             agent.last_n = heard.n;
         }
-        self.homes.insert(agent.id.clone(), home);
+        self.met.insert(agent.id.clone(), Met { home, stored });
         agent
     }
 
     /// How a change of an agent is to be written.
     pub(super) fn place(&self, before: Option<&Agent>, now: &Agent) -> Written {
-        let Some(before) = before else {
-            return Written::At(self.server);
+        let word = Heard::last_of(now);
+        let (Some(before), Some(met)) = (before, self.met.get(&now.id)) else {
+            return Written::At(self.server, word);
         };
-        let home = self.homes.get(&now.id).copied().unwrap_or(self.server);
-        let spoke = now.last_seen > before.last_seen;
+        let is_at_home = met.home == self.server;
         let is_only_word = Agent {
             last_seen: before.last_seen,
             last_n: before.last_n,
             ..now.clone()
         } == *before;
-        if is_only_word && home == self.server && self.homes.contains_key(&now.id) {
-            return Written::Not;
+        if is_only_word && is_at_home {
+            Written::Not
+        } else if is_at_home || Self::spoke(before, now) {
+            Written::At(self.server, word)
+        } else {
+            Written::At(met.home, met.stored)
         }
-        Written::At(if spoke { self.server } else { home })
+    }
+
+    /// Whether an agent has spoken in this turn.
+    pub(super) fn spoke(before: &Agent, now: &Agent) -> bool {
+        now.last_seen > before.last_seen || now.last_n != before.last_n
     }
 
     /// A turn is committed: what was said in it counts.
@@ -115,6 +144,6 @@ impl Presence {
 
     /// The turn is over.
     pub(super) fn end_turn(&mut self) {
-        self.homes.clear();
+        self.met.clear();
     }
 }

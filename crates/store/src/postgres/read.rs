@@ -11,8 +11,8 @@ use adjutant_core::name::TaskId;
 use adjutant_core::set::rows::Rows;
 use adjutant_core::task::{ClassId, DependencyState, Priority, Queue, Status, Task, TaskKey};
 use adjutant_core::time::Timestamp;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Config, Row};
 
 use super::Failure;
 use super::codec::{
@@ -20,6 +20,7 @@ use super::codec::{
     read_agent, read_attempt, read_attempt_key, read_body, read_ending, read_event, read_note, read_output,
     read_task, read_token, task_columns,
 };
+use super::connect::Config;
 use super::load::read_scope;
 use super::presence::Presence;
 use super::session::{Live, Session};

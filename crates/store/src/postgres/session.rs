@@ -1,14 +1,17 @@
 //! A connection: made when it is needed, and made again when it was lost.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::time::Duration;
 
 use futures_util::future::{LocalBoxFuture as BoxFuture, join_all, try_join_all};
 use tokio::runtime::Runtime;
+use tokio::task::AbortHandle;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
 use super::Failure;
+use super::connect::{Config, connect};
 use super::statements::{ALL, Sql};
 
 /// What every connection is told first. Statements go by indexes, whatever the tables looked like when they were
@@ -24,6 +27,10 @@ const SETTINGS: &str = "SET client_min_messages = warning; SET standard_conformi
 pub(super) const IMPATIENT: &str = "5ms";
 /// How long it waits when it has only to write.
 pub(super) const PATIENT: &str = "2s";
+
+/// How long an answer is waited for: longer than the database works on a statement (see [`SETTINGS`]), so that only one
+/// that is gone, or cannot be reached any more, takes so long.
+pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A value for a statement.
 pub(super) type Value = Box<dyn ToSql + Sync>;
@@ -61,21 +68,53 @@ pub(super) enum Frame {
 pub(super) struct Live {
     pub(super) client: Client,
     statements: Vec<Statement>,
+    /// What carries its messages.
+    carrier: AbortHandle,
+}
+
+impl Drop for Live {
+    /// A carrier would wait for all answers that are due.
+    fn drop(&mut self) {
+        self.carrier.abort();
+    }
 }
 
 impl Live {
+    /// Connects, and says what every connection is told.
+    async fn begin(config: &Config, prepares: bool) -> Result<Self, Failure> {
+        let (client, connection) = connect(config).await?;
+        let carrier = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to the database ended");
+            }
+        });
+        let mut live = Self {
+            client,
+            statements: Vec::new(),
+            carrier: carrier.abort_handle(),
+        };
+        live.client.batch_execute(SETTINGS).await?;
+        let texts = if prepares { ALL } else { &[] };
+        live.statements = try_join_all(texts.iter().map(|sql| live.client.prepare(sql))).await?;
+        Ok(live)
+    }
+
     /// Sends a batch; gives the rows of each statement. Of several failures the first one is the cause.
     pub(super) async fn send(&self, frame: Frame, batch: Batch) -> Result<Vec<Vec<Row>>, Failure> {
         let asked = batch.asked;
         let count = asked.len();
+        let (has_failed, is_committed) = (Cell::new(false), Cell::new(false));
         let begin = async {
             if frame == Frame::Begin {
                 self.client.batch_execute("BEGIN").await?;
             }
             Ok(Vec::new())
         };
+        // A statement whose values cannot be written as the message says fails before anything of it is sent: the database
+        // would know nothing of it, and commit the others.
         let commit = async {
-            if frame == Frame::Commit {
+            if frame == Frame::Commit && !has_failed.get() {
+                is_committed.set(true);
                 self.client.batch_execute("COMMIT").await?;
             }
             Ok(Vec::new())
@@ -85,14 +124,24 @@ impl Live {
         all.push(Box::pin(begin));
         for (sql, values) in &asked {
             let statement = &self.statements[*sql as usize];
+            let has_failed = &has_failed;
             all.push(Box::pin(async move {
                 let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value).collect();
-                self.client.query(statement, &values).await
+                let answer = self.client.query(statement, &values).await;
+                has_failed.set(has_failed.get() || answer.is_err());
+                answer
             }));
         }
         all.push(Box::pin(commit));
-        // In the order in which they are in the list each is sent when it is looked at first.
-        let mut answers = join_all(all).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        // In the order in which they are in the list each is sent, or found impossible to send, when it is looked at first.
+        let answers: Result<Vec<_>, _> = join_all(all).await.into_iter().collect();
+        let mut answers = answers.map_err(|error| {
+            if frame == Frame::Commit && !is_committed.get() && error.code().is_none() && !error.is_closed() {
+                // There is no doubt what came of it.
+                return Failure::Broken(Failure::from(error).to_string());
+            }
+            error.into()
+        })?;
         answers.remove(0);
         answers.truncate(count);
         Ok(answers)
@@ -106,6 +155,10 @@ pub(super) struct Session {
     config: Config,
     prepares: bool,
     live: Option<Live>,
+    /// How long an answer is waited for; none where what is asked may take as long as it takes.
+    patience: Option<Duration>,
+    /// Whether the connection was given up, because an answer did not come.
+    is_silent: Cell<bool>,
 }
 
 impl Session {
@@ -129,7 +182,14 @@ impl Session {
             config: config.clone(),
             prepares,
             live: None,
+            patience: Some(PATIENCE),
+            is_silent: Cell::new(false),
         })
+    }
+
+    /// Sets how long an answer is waited for; without a limit, as long as it takes.
+    pub(super) const fn wait_for(&mut self, patience: Option<Duration>) {
+        self.patience = patience;
     }
 
     pub(super) const fn config(&self) -> &Config {
@@ -138,12 +198,18 @@ impl Session {
 
     /// Whether the connection is lost, or was never made.
     pub(super) fn is_lost(&self) -> bool {
-        self.live.as_ref().is_none_or(|live| live.client.is_closed())
+        self.is_silent.get() || self.live.as_ref().is_none_or(|live| live.client.is_closed())
     }
 
     /// Lets the connection go: what it was doing is rolled back.
     pub(super) fn hang_up(&mut self) {
-        self.live = None;
+        self.is_silent.set(false);
+        if self.live.take().is_some()
+            && let Some(runtime) = &self.runtime
+        {
+            // The carrier ends, and closes the connection, only when it has its turn.
+            runtime.block_on(tokio::task::yield_now());
+        }
     }
 
     /// Prepares the statements of the turns on a connection that was made before there were tables.
@@ -164,8 +230,9 @@ impl Session {
         F: Future<Output = Result<T, Failure>>,
     {
         if self.is_lost() {
-            self.live = None;
-            self.live = Some(self.wait(connect(&self.config, self.prepares))?);
+            self.hang_up();
+            let made = self.wait(Live::begin(&self.config, self.prepares));
+            self.live = Some(made.map_err(|failure| failure.of_connecting_to(self.config.place()))?);
         }
         self.go_on(ask)
     }
@@ -176,16 +243,24 @@ impl Session {
         F: Future<Output = Result<T, Failure>>,
     {
         match &self.live {
-            Some(live) => self.wait(ask(live)),
-            None => Err(Failure::Away("the connection is lost".into())),
+            Some(live) if !self.is_silent.get() => self.wait(ask(live)),
+            _ => Err(Failure::Away("the connection is lost".into())),
         }
     }
 
     fn wait<T>(&self, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        match &self.runtime {
-            Some(runtime) => runtime.block_on(future),
-            None => Err(Failure::Away("the connection is closed".into())),
-        }
+        let Some(runtime) = &self.runtime else {
+            return Err(Failure::Away("the connection is closed".into()));
+        };
+        runtime.block_on(async {
+            let Some(patience) = self.patience else {
+                return future.await;
+            };
+            tokio::time::timeout(patience, future).await.unwrap_or_else(|_| {
+                self.is_silent.set(true);
+                Err(Failure::Away(format!("it gave no answer for {patience:?}")))
+            })
+        })
     }
 }
 
@@ -198,18 +273,66 @@ impl Drop for Session {
     }
 }
 
-async fn connect(config: &Config, prepares: bool) -> Result<Live, Failure> {
-    /// Also where a host answers nothing at all.
-    const PATIENCE: Duration = Duration::from_secs(5);
-    let made = tokio::time::timeout(PATIENCE, config.connect(NoTls)).await;
-    let (client, connection) = made.map_err(|_| Failure::Away("it does not answer".into()))??;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to the database ended");
+#[cfg(test)]
+mod tests {
+    use super::super::Postgres;
+    use super::*;
+
+    fn session(database: &adjutant_postgres_fixture::Database) -> Session {
+        drop(Postgres::open(database.url()).expect("the tables are made"));
+        let config = Config::read(database.url()).expect("the URL is read");
+        Session::of_turns(&config).expect("a session is made")
+    }
+
+    #[test]
+    fn nothing_is_committed_without_a_statement_that_cannot_be_sent() {
+        let Some(cluster) = adjutant_postgres_fixture::shared() else {
+            return;
+        };
+        let database = cluster.database();
+        let mut session = session(&database);
+        let mut batch = Batch::default();
+        batch.ask(Sql::MakeScopes, vec![Box::new(vec!["fleet".to_owned()])]);
+        session
+            .run(|live| live.send(Frame::Begin, batch))
+            .expect("it is written");
+        // Names are texts, and so this one is not sent; enough others are that they are looked at in turns.
+        let mut batch = Batch::default();
+        batch.ask(Sql::DeleteLocks, vec![Box::new(1_i64)]);
+        for _ in 0..40 {
+            batch.ask(Sql::DeleteLocks, vec![Box::new(vec!["lock".to_owned()])]);
         }
-    });
-    client.batch_execute(SETTINGS).await?;
-    let texts = if prepares { ALL } else { &[] };
-    let statements = try_join_all(texts.iter().map(|sql| client.prepare(sql))).await?;
-    Ok(Live { client, statements })
+        let ended = session.go_on(|live| live.send(Frame::Commit, batch));
+        let Err(Failure::Broken(why)) = ended else {
+            panic!("there is no doubt what came of it");
+        };
+        assert!(why.contains("serializing"), "{why}");
+        session.hang_up();
+        assert_eq!(database.sql("SELECT count(*) FROM scope"), "0");
+    }
+
+    #[test]
+    fn a_database_that_gives_no_answer_is_not_waited_for() {
+        let Some(cluster) = adjutant_postgres_fixture::shared() else {
+            return;
+        };
+        let database = cluster.database();
+        let mut session = session(&database);
+        let ask = |session: &mut Session, seconds: f64| {
+            session.run(|live| async move {
+                let sleep = "SELECT pg_sleep($1)";
+                Ok(live.client.query_one(sleep, &[&seconds]).await.map(drop)?)
+            })
+        };
+        ask(&mut session, 0.0).expect("it answers");
+        session.patience = Some(Duration::from_millis(200));
+        let silent = ask(&mut session, 20.0).expect_err("it does not answer in time");
+        assert!(matches!(silent, Failure::Away(_)), "{silent}");
+        assert!(silent.leaves_doubt(), "if it was a COMMIT");
+        assert!(session.is_lost());
+        let over = session.go_on(|live| async { Ok(live.client.batch_execute("COMMIT").await?) });
+        assert!(matches!(over, Err(Failure::Away(_))), "an answer may still come");
+        session.patience = Some(PATIENCE);
+        ask(&mut session, 0.0).expect("it answers on a new connection");
+    }
 }

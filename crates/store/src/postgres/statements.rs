@@ -30,8 +30,9 @@ statements! {
         JOIN unnest($1::bigint[], $2::bigint[]) AS named (task, number) USING (task, number) \
         ORDER BY line.task, line.number, line.index");
     LockJobs = "SELECT id, task, number FROM job WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE";
-    Experiences = "SELECT labels, model, samples FROM experience \
-        JOIN unnest($1::text[], $2::text[]) AS named (labels, model) USING (labels, model)";
+    Experiences = "SELECT experience.labels, experience.model, samples FROM unnest($1::text[], $2::text[]) \
+        AS named (labels, model) JOIN experience ON experience.digest = sha256(convert_to(named.labels, 'UTF8')) \
+        AND experience.model = named.model";
     LockLocks = "SELECT name, task, number FROM lock WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
     LockAgents = concat!("SELECT ", agent_columns!(), " FROM agent WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE");
     LockGuarded = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) AND (guarded OR $2) \
@@ -56,10 +57,13 @@ statements! {
          ORDER BY class, gate LIMIT 1) AS next) \
         SELECT class, gate, (SELECT count(*) FROM (SELECT 1 FROM task WHERE ready AND task.class = queue.class \
          AND task.gate = queue.gate LIMIT $1) AS counted) FROM queue";
-    LockRoomy = concat!("SELECT ", agent_columns!(), " FROM agent WHERE room ORDER BY id FOR UPDATE SKIP LOCKED");
-    LockRoomyScopes = "SELECT scope.name, version, policy, counter FROM scope JOIN agent ON scope.name = 'agent:' || agent.id \
-        WHERE agent.room ORDER BY scope.name FOR UPDATE OF scope SKIP LOCKED";
-    Roomy = "SELECT agent.id, scope.name FROM agent LEFT JOIN scope ON scope.name = 'agent:' || agent.id WHERE agent.room";
+    LockTakers = concat!("SELECT ", agent_columns!(), " FROM agent WHERE id = ANY($1::text[]) ORDER BY id \
+        FOR UPDATE SKIP LOCKED");
+    LockTakersScopes = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) ORDER BY name \
+        FOR UPDATE SKIP LOCKED";
+    ScopeNames = "SELECT name FROM scope WHERE name = ANY($1::text[])";
+    Roomy = concat!("SELECT ", agent_columns!(), ", scope.policy, scope.counter FROM agent \
+        LEFT JOIN scope ON scope.name = 'agent:' || agent.id WHERE agent.room");
     Everyone = concat!("SELECT ", agent_columns!(), ", scope.policy, scope.counter FROM agent \
         LEFT JOIN scope ON scope.name = 'agent:' || agent.id");
     Due = "SELECT key, wakes_at FROM task WHERE wakes_at IS NOT NULL ORDER BY wakes_at LIMIT $1";
@@ -71,6 +75,9 @@ statements! {
     Now = "SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, at), seq, \
         greatest((SELECT max(key) FROM task), (SELECT max(task) FROM attempt WHERE external)), \
         set_config('lock_timeout', $1, true) FROM event_head";
+
+    // ---- between turns ----
+    Bodies = "SELECT task, doc, payload FROM body WHERE task = ANY($1::bigint[])";
 
     // ---- commit ----
     InsertTaskIds = "INSERT INTO task_id (id, task) SELECT * FROM unnest($1::text[], $2::bigint[])";
@@ -124,9 +131,10 @@ statements! {
     UpdateCounters = "UPDATE scope SET counter = new.counter::bigint[] FROM unnest($1::text[], $2::text[]) \
         AS new (name, counter) WHERE scope.name = new.name";
     LockScopes = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
-    PutExperiences = "INSERT INTO experience (labels, model, samples) \
-        SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS new (labels, model, samples) ORDER BY labels, model \
-        ON CONFLICT (labels, model) DO UPDATE SET samples = excluded.samples";
+    PutExperiences = "INSERT INTO experience (digest, model, labels, samples) \
+        SELECT sha256(convert_to(labels, 'UTF8')) AS digest, model, labels, samples \
+        FROM unnest($1::text[], $2::text[], $3::text[]) AS new (labels, model, samples) ORDER BY digest, model \
+        ON CONFLICT (digest, model) DO UPDATE SET samples = excluded.samples";
     InsertLocks = "INSERT INTO lock (name, task, number) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])";
     UpdateLocks = "UPDATE lock SET task = new.task, number = new.number \
         FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS new (name, task, number) WHERE lock.name = new.name";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use adjutant_core::set::rows::Wanted;
 use adjutant_core::task::{Class, ClassId, Demand};
 
-use crate::rows::{NAME, task};
+use crate::rows::{NAME, long_name, task};
 use crate::subject::Subject;
 use crate::write::write;
 
@@ -16,6 +16,7 @@ for_every_store![
     a_class_is_found_by_its_number,
     a_class_that_does_not_exist_is_not_given,
     a_census_brings_all_classes,
+    a_demand_of_many_long_labels_is_kept,
 ];
 
 fn demands() -> Vec<Demand> {
@@ -105,5 +106,23 @@ fn a_census_brings_all_classes(store: &mut dyn Subject) {
         let mut expected = made.clone();
         expected.sort_by_key(|class| class.id.0);
         assert_eq!(given, expected);
+    });
+}
+
+/// What is stored of it is far longer than what fits into an index.
+fn a_demand_of_many_long_labels_is_kept(store: &mut dyn Subject) {
+    let labels = |from: u32| (from..from + 64).map(|seed| long_name(seed).into()).collect();
+    let demand = |model: u32| Demand {
+        labels: labels(0),
+        prefers: labels(64),
+        model: Some(long_name(model).into()),
+    };
+    let (first, second) = (store.class_of(&demand(128)), store.class_of(&demand(129)));
+    assert_ne!(first.id, second.id);
+    write().task(&task(1, &first)).commit(store);
+    write().task(&task(2, &second)).commit(store);
+    store.now_and_after_a_crash(|store| {
+        assert_eq!(store.class_of(&demand(128)), first);
+        assert_eq!(store.class_of(&demand(129)), second);
     });
 }

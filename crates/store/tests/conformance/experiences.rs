@@ -1,11 +1,12 @@
 //! Experience: what attempts of a kind used, by labels and model.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adjutant_core::experience::{Experience, Kind};
 use adjutant_core::name::Label;
 
-use crate::rows::NAME;
+use crate::rows::{NAME, long_name};
 use crate::subject::Subject;
 use crate::write::write;
 
@@ -13,6 +14,7 @@ for_every_store![
     experiences_are_kept_apart_by_labels_and_model,
     a_changed_experience_takes_the_place_of_the_old_one,
     a_kind_of_which_nothing_is_known_is_not_given,
+    experience_of_many_long_labels_is_kept,
 ];
 
 fn kind(labels: &[&str], model: Option<&str>) -> Kind {
@@ -82,4 +84,21 @@ fn a_kind_of_which_nothing_is_known_is_not_given(store: &mut dyn Subject) {
         wanted.experiences = [kind(&["a"], Some("m")), kind(&["b"], None)].into();
     });
     assert_eq!(rows.experiences, []);
+}
+
+fn experience_of_many_long_labels_is_kept(store: &mut dyn Subject) {
+    let kind = |model: u32| Kind {
+        labels: (0..64).map(|seed| long_name(seed).into()).collect(),
+        model: Some(long_name(model).as_str().into()),
+    };
+    write().experience(&kind(64), None, &of(&[1])).commit(store);
+    write().experience(&kind(65), None, &of(&[2])).commit(store);
+    write()
+        .experience(&kind(64), Some(&of(&[1])), &of(&[1, 3]))
+        .commit(store);
+    store.now_and_after_a_crash(|store| {
+        let kept: BTreeMap<Kind, Arc<Experience>> = experiences(store).into_iter().collect();
+        let expected = [(kind(64), of(&[1, 3])), (kind(65), of(&[2]))];
+        assert_eq!(kept, expected.map(|(kind, of)| (kind, Arc::new(of))).into());
+    });
 }

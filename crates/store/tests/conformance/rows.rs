@@ -13,6 +13,7 @@ use adjutant_core::event::EventKind;
 use adjutant_core::ledger::Line;
 use adjutant_core::limit::{Limit, Policy, Prices, Scope, Window};
 use adjutant_core::money::Money;
+use adjutant_core::name::MAX_NAME_CHARS;
 use adjutant_core::set::rows::NewEvent;
 use adjutant_core::task::{Class, Fanout, Gate, Priority, Produces, Status, Task, TaskKey};
 use adjutant_core::time::{Span, Timestamp};
@@ -21,6 +22,20 @@ use adjutant_core::time::{Span, Timestamp};
 pub(crate) const MOST: u64 = i64::MAX as u64;
 /// A name that needs care: quotes, colons, slashes, characters of one to four bytes, right to left, combined.
 pub(crate) const NAME: &str = "ö/'\"%_:: 名前 🦀 שלום e\u{301} \\n";
+
+/// A name as long as names may be, of characters of four bytes in no order that could be written shorter.
+pub(crate) fn long_name(seed: u32) -> String {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    let character = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        // A block of 42,000 characters, all of them assigned.
+        char::from_u32(0x2_0000 + (state >> 8) % 42_000)
+    };
+    std::iter::repeat_with(character)
+        .flatten()
+        .take(MAX_NAME_CHARS)
+        .collect()
+}
 
 /// `micros` microseconds into the test.
 pub(crate) const fn at(micros: i64) -> Timestamp {

@@ -379,6 +379,142 @@ fn a_sign_of_life_is_remembered_by_its_server_and_vouched_for() {
     assert_eq!(homes, "1");
 }
 
+/// What a home has vouched for is not what an agent has said, and what the home remembers of it is not to be forgotten.
+#[test]
+fn who_has_not_heard_an_agent_does_not_speak_for_it() {
+    let Some(database) = database() else { return };
+    let (mut home, mut other) = (open(&database), open(&database));
+    let start = home.now();
+    let before = adjutant_core::agent::Agent {
+        last_seen: start,
+        last_n: Some(3),
+        ..agent("agent")
+    };
+    commit(&mut home, write().agent(None, &before));
+    let spoke = adjutant_core::agent::Agent {
+        last_seen: start + Span::from_micros(1),
+        last_n: Some(7),
+        ..before.clone()
+    };
+    load(&mut home, |wanted| wanted.agents = ["agent".into()].into());
+    commit(&mut home, write().agent(Some(&before), &spoke));
+    let stored = || database.sql("SELECT last_seen, home FROM agent");
+    let (was, state) = (stored(), "SELECT state::json ->> 'last_n' FROM agent");
+    let seen = load(&mut other, |wanted| wanted.agents = ["agent".into()].into());
+    let seen_there = &seen.agents[0];
+    assert!(seen_there.last_seen > spoke.last_seen, "its home vouches for it");
+    let drained = adjutant_core::agent::Agent {
+        draining: true,
+        ..(**seen_there).clone()
+    };
+    commit(&mut other, write().agent(Some(seen_there), &drained));
+    assert_eq!(stored(), was);
+    assert_eq!(database.sql(state), "3");
+    let seen = load(&mut home, |wanted| wanted.agents = ["agent".into()].into());
+    home.abandon();
+    let expected = adjutant_core::agent::Agent {
+        draining: true,
+        ..spoke
+    };
+    assert_eq!(*seen.agents[0], expected);
+}
+
+/// Also while its home vouches for it up to now.
+#[test]
+fn an_agent_that_speaks_elsewhere_is_heard_there() {
+    let Some(database) = database() else { return };
+    let (mut home, mut other) = (open(&database), open(&database));
+    let before = adjutant_core::agent::Agent {
+        last_seen: home.now(),
+        ..agent("agent")
+    };
+    commit(&mut home, write().agent(None, &before));
+    let seen = load(&mut other, |wanted| wanted.agents = ["agent".into()].into());
+    let now = seen.latest.expect("a turn is told what time it is");
+    assert!(seen.agents[0].last_seen < now);
+    let moved = adjutant_core::agent::Agent {
+        last_seen: now,
+        last_n: Some(1),
+        ..(*seen.agents[0]).clone()
+    };
+    commit(&mut other, write().agent(Some(&seen.agents[0]), &moved));
+    assert_eq!(
+        database.sql(
+            "SELECT last_seen, lane, state::json ->> 'last_n' FROM agent JOIN server ON server.id = agent.home"
+        ),
+        format!("{}|1|1", now.as_micros())
+    );
+}
+
+/// A turn that was turned back locks all that it reads when it is taken again; the one after it does not.
+#[test]
+fn a_turn_is_careful_only_after_one_that_was_turned_back() {
+    let Some(database) = database() else { return };
+    let (mut first, mut second) = (open(&database), open(&database));
+    let scope = Scope::Fleet;
+    let one = booked(&scope, &Counter::new(scope.clone()), 1);
+    commit(&mut first, write().counter(None, &one));
+    let load_scope = |server: &mut Postgres| load(server, |wanted| wanted.scopes = [scope.clone()].into());
+    let is_locked =
+        || database.sql("SELECT count(*) FROM (SELECT FROM scope FOR UPDATE SKIP LOCKED) AS free") == "0";
+    load_scope(&mut second);
+    assert!(!is_locked());
+    let (policy, reset) = (Policy::default(), counter_after_reset(&one));
+    load_scope(&mut first);
+    commit(
+        &mut first,
+        write().policy(&scope, None, &policy).counter(Some(&one), &reset),
+    );
+    assert!(is_turned_back(
+        &mut second,
+        write().counter(Some(&one), &booked(&scope, &one, 1))
+    ));
+    // Whoever gives a turn up says so.
+    second.abandon();
+    load_scope(&mut second);
+    assert!(is_locked(), "the turn that is taken again");
+    second.abandon();
+    load_scope(&mut second);
+    assert!(!is_locked(), "the turn after it");
+    second.abandon();
+}
+
+fn counter_after_reset(counter: &Counter) -> Counter {
+    Counter {
+        resets: counter.resets + 1,
+        ..Counter::new(counter.scope.clone())
+    }
+}
+
+/// Readers connect when they are asked first.
+#[test]
+fn too_few_connections_are_told_with_the_database_and_what_helps() {
+    let Some(cluster) = adjutant_postgres_fixture::Cluster::own() else {
+        return;
+    };
+    let database = cluster.database();
+    database.sql("CREATE ROLE narrow LOGIN CONNECTION LIMIT 3; GRANT ALL ON SCHEMA public TO narrow");
+    let url = database
+        .url()
+        .replace("postgres://adjutant@", "postgres://narrow@");
+    let helps = |message: String| {
+        for part in [database.name(), "too many connections", "raise max_connections"] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert_eq!(message.matches("cannot be used").count(), 1, "{message}");
+    };
+    let server = Postgres::open(&url).expect("there are enough to begin with");
+    database.sql("ALTER ROLE narrow CONNECTION LIMIT 0");
+    let mut reader = server.reader().expect("it does not connect yet");
+    helps(reader.last_seq().expect_err("it is refused").to_string());
+    helps(
+        Postgres::open(&url)
+            .map(drop)
+            .expect_err("it is refused")
+            .to_string(),
+    );
+}
+
 #[test]
 fn servers_that_live_have_lanes_of_their_own_and_give_them_back() {
     let Some(database) = database() else { return };

@@ -5,7 +5,7 @@ use adjutant_core::attempt::{Attempt, AttemptState, Outcome};
 use adjutant_core::counter::Counter;
 use adjutant_core::limit::{Policy, Scope};
 use adjutant_core::set::queues::WINDOW_STRETCH;
-use adjutant_core::set::rows::Rows;
+use adjutant_core::set::rows::{Onlooker, Rows, Wanted};
 use adjutant_core::task::{Class, Queue, Task, TaskKey};
 use adjutant_store::Store;
 use adjutant_store::memory::Memory;
@@ -109,8 +109,15 @@ fn ids(rows: &Rows) -> Vec<&str> {
     ids
 }
 
+fn seen(rows: &Rows) -> Vec<&str> {
+    let roomy = rows.roomy.iter();
+    let mut ids: Vec<&str> = roomy.map(|onlooker| onlooker.agent.id.as_str()).collect();
+    ids.sort_unstable();
+    ids
+}
+
 #[test]
-fn agents_with_room_come_with_their_scopes() {
+fn agents_with_room_are_seen_with_what_is_set_and_used_and_nobody_is_held() {
     let [mut first, mut second, _third] = three();
     let scope = Scope::Agent("idle".into());
     let base = |id: &str| agent(id);
@@ -141,10 +148,39 @@ fn agents_with_room_come_with_their_scopes() {
         .changes();
     first.commit(&changes).expect("a turn is committed");
     let rows = load(&mut first, |wanted| wanted.roomy = true);
-    assert_eq!(ids(&rows), ["busy", "idle", "picky", "unlimited"]);
-    assert!(!rows.skipped);
-    assert_eq!((rows.policies.len(), rows.counters.len()), (1, 1));
+    assert_eq!(seen(&rows), ["busy", "idle", "picky", "unlimited"]);
+    assert!(rows.agents.is_empty() && !rows.skipped);
+    let with_rows: Vec<&Onlooker> = rows
+        .roomy
+        .iter()
+        .filter(|onlooker| onlooker.policy.is_some() && onlooker.counter.is_some())
+        .collect();
+    assert_eq!(with_rows.len(), 1);
     for id in ["busy", "idle", "picky", "unlimited"] {
+        assert!(!is_busy(
+            &mut second,
+            &wanted(|wanted| wanted.agents = [id.into()].into())
+        ));
+    }
+}
+
+#[test]
+fn agents_who_are_to_be_given_something_come_with_their_scopes_and_are_held() {
+    let [mut first, mut second, _third] = three();
+    let scope = Scope::Agent("a".into());
+    let changes = ["a", "b", "c"]
+        .iter()
+        .fold(write(), |write, id| write.agent(None, &agent(id)))
+        .policy(&scope, None, &Policy::default())
+        .counter(None, &Counter::new(scope.clone()))
+        .changes();
+    first.commit(&changes).expect("a turn is committed");
+    let rows = load(&mut first, |wanted| {
+        wanted.takers = ["a".into(), "b".into()].into();
+    });
+    assert_eq!((ids(&rows), rows.skipped), (vec!["a", "b"], false));
+    assert_eq!((rows.policies.len(), rows.counters.len()), (1, 1));
+    for id in ["a", "b"] {
         let scope = Scope::Agent(id.into());
         assert!(
             rows.known_scopes.contains(&scope),
@@ -161,12 +197,12 @@ fn agents_with_room_come_with_their_scopes() {
     }
     assert!(!is_busy(
         &mut second,
-        &wanted(|wanted| wanted.agents = ["full".into()].into())
+        &wanted(|wanted| wanted.agents = ["c".into()].into())
     ));
 }
 
 #[test]
-fn agents_with_room_are_skipped_when_another_server_holds_them_or_their_scope() {
+fn agents_who_are_to_be_given_something_are_skipped_when_another_server_holds_them_or_their_scope() {
     let [mut first, mut second, _third] = three();
     let changes = ["a", "b", "c"]
         .iter()
@@ -177,14 +213,15 @@ fn agents_with_room_are_skipped_when_another_server_holds_them_or_their_scope() 
         wanted.agents = ["a".into()].into();
         wanted.scopes = [Scope::Agent("c".into())].into();
     });
-    let rows = load(&mut second, |wanted| wanted.roomy = true);
+    let all = |wanted: &mut Wanted| wanted.takers = ["a".into(), "b".into(), "c".into()].into();
+    let rows = load(&mut second, all);
     assert_eq!((ids(&rows), rows.skipped), (vec!["b"], true));
     assert_eq!(rows.known_scopes, [Scope::Agent("b".into())]);
     // A turn's own locks are no reason to skip.
-    let rows = load(&mut first, |wanted| wanted.roomy = true);
+    let rows = load(&mut first, all);
     assert_eq!((ids(&rows), rows.skipped), (vec!["a", "c"], true));
     first.abandon();
-    let rows = load(&mut second, |wanted| wanted.roomy = true);
+    let rows = load(&mut second, all);
     assert_eq!((ids(&rows), rows.skipped), (vec!["a", "b", "c"], false));
 }
 

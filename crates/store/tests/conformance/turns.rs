@@ -205,6 +205,7 @@ fn all_kinds() -> Wanted {
         due: Some(at(100)),
         queues: true,
         roomy: true,
+        takers: ["agent".into()].into(),
         ..Wanted::default()
     }
 }

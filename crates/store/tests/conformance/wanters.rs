@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use adjutant_core::counter::Counter;
+use adjutant_core::limit::Scope;
 use adjutant_core::name::LockName;
 use adjutant_core::set::queues::WINDOW_STRETCH;
 use adjutant_core::task::{Class, DispatchOrder, Gate, Priority, Status, Task};
 
-use crate::rows::{NAME, at, key, task};
+use crate::rows::{NAME, at, attempt_key, key, long_name, task};
 use crate::subject::Subject;
 use crate::write::write;
 
@@ -17,6 +19,7 @@ for_every_store![
     only_tasks_that_wait_for_a_lock_want_one,
     a_task_stops_wanting_when_it_changes,
     a_wanter_moves_when_its_priority_changes,
+    the_longest_names_are_kept,
 ];
 
 /// A task that is parked because the first of its locks is taken.
@@ -209,4 +212,42 @@ fn a_wanter_moves_when_its_priority_changes(store: &mut dyn Subject) {
     write().changed_task(&low, &gone).commit(store);
     assert_eq!(all(store, "a"), orders(&tasks[1..]));
     assert_eq!(counts(store), [("a".into(), 5), ("b".into(), 5)]);
+}
+
+/// A name of each kind that rows are found by.
+fn the_longest_names_are_kept(store: &mut dyn Subject) {
+    let class = store.class(&["rust"]);
+    let (lock, project) = (long_name(1), long_name(2));
+    let wants = Task {
+        project: Some(project.as_str().into()),
+        ..parked(1, &class, &[&lock])
+    };
+    let gated = Task {
+        project: Some(project.as_str().into()),
+        gate: Some(Gate::Project(project.as_str().into())),
+        ..task(2, &class)
+    };
+    let scopes = [
+        Scope::Project(project.as_str().into()),
+        Scope::Repo(long_name(3).as_str().into()),
+        Scope::Model(long_name(4).as_str().into()),
+    ];
+    let first = write()
+        .task(&wants)
+        .task(&gated)
+        .lock(&lock, None, Some(attempt_key(3, 1)));
+    scopes
+        .iter()
+        .fold(first, |write, scope| {
+            write.counter(None, &Counter::new(scope.clone()))
+        })
+        .commit(store);
+    store.now_and_after_a_crash(|store| {
+        assert_eq!(counts(store), [(LockName::from(lock.as_str()), 1)]);
+        assert_eq!(store.task(wants.key).as_deref(), Some(&wants));
+        assert_eq!(store.task(gated.key).as_deref(), Some(&gated));
+        let rows = store.census();
+        assert_eq!(rows.counters.len(), scopes.len());
+        assert_eq!(rows.locks.len(), 1);
+    });
 }

@@ -279,7 +279,8 @@ struct AgentState {
     attempts: Vec<(i64, u32)>,
 }
 
-pub(super) fn agent_state(agent: &Agent) -> String {
+/// The rest of an agent, with the number of the last sync that its row is to tell.
+pub(super) fn agent_state(agent: &Agent, last_n: Option<u64>) -> String {
     json(&AgentState {
         name: agent.name.clone(),
         capabilities: Arc::clone(&agent.capabilities),
@@ -299,7 +300,7 @@ pub(super) fn agent_state(agent: &Agent) -> String {
         quarantines: agent.quarantines,
         fast_failures: agent.fast_failures.iter().map(|key| key.0).collect(),
         mute: agent.mute,
-        last_n: agent.last_n,
+        last_n,
         attempts: agent
             .attempts
             .iter()

@@ -348,13 +348,13 @@ fn agents(changes: &Changes, presence: &Presence, batch: &mut Batch) -> Vec<(Age
         states: Vec<String>,
     }
     impl Columns {
-        fn push(&mut self, agent: &Agent, home: i64) {
+        fn push(&mut self, agent: &Agent, home: i64, last: Heard) {
             self.ids.push(agent.id.to_string());
             self.room.push(agent.has_room() && !agent.mute);
             self.offline.push(agent.offline);
-            self.last_seen.push(agent.last_seen.as_micros());
+            self.last_seen.push(last.at.as_micros());
             self.homes.push(home);
-            self.states.push(agent_state(agent));
+            self.states.push(agent_state(agent, last.n));
         }
 
         fn ask(self, sql: Sql, batch: &mut Batch) {
@@ -383,17 +383,13 @@ fn agents(changes: &Changes, presence: &Presence, batch: &mut Batch) -> Vec<(Age
             heard.push((change.key.clone(), None));
             continue;
         };
-        let word = Heard {
-            at: now.last_seen,
-            n: now.last_n,
-        };
-        if before.is_none_or(|before| now.last_seen > before.last_seen || now.last_n != before.last_n) {
-            heard.push((change.key.clone(), Some(word)));
+        if before.is_none_or(|before| Presence::spoke(before, now)) {
+            heard.push((change.key.clone(), Some(Heard::last_of(now))));
         }
         match presence.place(before, now) {
             Written::Not => {}
-            Written::At(home) if before.is_none() => new.push(now, home),
-            Written::At(home) => moved.push(now, home),
+            Written::At(home, last) if before.is_none() => new.push(now, home, last),
+            Written::At(home, last) => moved.push(now, home, last),
         }
     }
     new.ask(Sql::InsertAgents, batch);

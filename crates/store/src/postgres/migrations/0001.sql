@@ -25,9 +25,12 @@ CREATE TABLE event_head (
 ) WITH (fillfactor = 10);
 INSERT INTO event_head (id, seq, at) VALUES (1, 0, 0);
 
+-- An entry of an index holds 2,704 bytes, and a list of labels may be longer: what stands in the index is the SHA-256 of
+-- the text. Names, with their 200 characters of four bytes at most, fit.
 CREATE TABLE class (
     id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    demand text NOT NULL UNIQUE
+    digest bytea NOT NULL UNIQUE,
+    demand text NOT NULL
 );
 
 -- Ids never change: apart from the rows that do, they cost an index entry once.
@@ -148,11 +151,13 @@ CREATE TABLE scope (
     counter bigint[]
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.1);
 
+-- `digest` is that of the labels.
 CREATE TABLE experience (
-    labels  text NOT NULL,
+    digest  bytea NOT NULL,
     model   text NOT NULL,
+    labels  text NOT NULL,
     samples text NOT NULL,
-    PRIMARY KEY (labels, model)
+    PRIMARY KEY (digest, model)
 ) WITH (fillfactor = 40);
 
 -- Locks that are taken, and by which attempt.

@@ -15,7 +15,8 @@ pub(crate) use target::Target;
 
 use super::Failure;
 use super::codec::column;
-use super::open::{self, OpenError, configuration, unreachable};
+use super::connect::Config;
+use super::open::{self, OpenError, unreachable};
 use super::session::{Live, Session};
 
 /// A transfer takes as long as it takes; only for others it does not wait forever.
@@ -42,9 +43,10 @@ fn execute(session: &Session, sql: &str) -> Result<(), Failure> {
 
 /// A connection to a database that is new enough.
 fn connect(url: &str) -> Result<Session, OpenError> {
-    let config = configuration(url)?;
+    let config = Config::read(url)?;
     let told = |failure: Failure| unreachable(&config, &failure);
     let mut session = Session::plain(&config).map_err(told)?;
+    session.wait_for(None);
     open::check_version(&mut session, &config)?;
     execute(&session, PATIENT).map_err(told)?;
     Ok(session)

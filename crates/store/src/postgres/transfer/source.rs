@@ -9,7 +9,7 @@ use adjutant_core::money::Money;
 use adjutant_core::name::LockName;
 use adjutant_core::set::rows::{Ending, ReplayKey};
 use adjutant_core::task::TaskKey;
-use adjutant_core::time::Timestamp;
+use adjutant_core::time::{Span, Timestamp};
 use futures_util::TryStreamExt as _;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -80,7 +80,7 @@ impl Source {
             open::MIGRATIONS.len(),
         );
         if found == 0 {
-            return Err(from(Problem::Missing(open::place(&config))));
+            return Err(from(Problem::Missing(config.place())));
         }
         if found < known {
             return Err(from(Problem::Older { found, known }));
@@ -263,7 +263,7 @@ impl Reading<'_> {
             |row| {
                 let (agent, home, vouched_at) = read_agent(row)?;
                 // All of them have ended: nobody counts on what they might still vouch for.
-                let now = vouched_at.unwrap_or(agent.last_seen);
+                let now = vouched_at.map_or(agent.last_seen, |at| at + Span::from_micros(1));
                 let agent = presence.meet(agent, home, vouched_at, now);
                 Ok(courier.take(row.raw_size_bytes(), |stretch| {
                     stretch.changes.agents.push(new(agent.id.clone(), agent));

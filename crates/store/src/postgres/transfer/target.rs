@@ -123,7 +123,9 @@ async fn write_rest(live: &Live, stretch: &Stretch) -> Result<(), Failure> {
             .iter()
             .map(|class| encoding::demand(&class.demand))
             .collect();
-        let put = "INSERT INTO class (id, demand) OVERRIDING SYSTEM VALUE SELECT * FROM unnest($1::bigint[], $2::text[])";
+        let put = "INSERT INTO class (id, digest, demand) OVERRIDING SYSTEM VALUE \
+                   SELECT id, sha256(convert_to(demand, 'UTF8')), demand \
+                   FROM unnest($1::bigint[], $2::text[]) AS new (id, demand)";
         client.execute(put, &[&ids, &demands]).await?;
     }
     let mut batch = Batch::default();
