@@ -74,7 +74,8 @@ impl BodyBounds {
             return Err(overloaded());
         }
         let read = match self.collect(&mut body, &mut pace, announced, limit).await {
-            Err(rejection) if rejection.slug == Slug::Overloaded => {
+            // Unless it is the rest that did not come.
+            Err(rejection) if matches!(rejection.slug, Slug::BodyTooLarge | Slug::Overloaded) => {
                 drain(&mut body, &mut pace).await;
                 return Err(rejection);
             }
@@ -109,7 +110,6 @@ impl BodyBounds {
             });
         };
         if first.len() > limit {
-            drain(body, pace).await;
             return Err(too_large(limit));
         }
         self.grow(&mut share, first.len())?;
@@ -121,8 +121,6 @@ impl BodyBounds {
         bytes.extend_from_slice(&first);
         while let Some(chunk) = chunk(body, pace).await? {
             if bytes.len() + chunk.len() > limit {
-                drop((bytes, share));
-                drain(body, pace).await;
                 return Err(too_large(limit));
             }
             self.grow(&mut share, bytes.len() + chunk.len())?;

@@ -22,6 +22,7 @@ impl WorkingSet {
         }
         for agent in rows.agents {
             self.stale_agents.insert(agent.id.clone());
+            self.candidates.remove(&agent.id);
             self.agents.absorb(agent.id.clone(), Some(agent));
         }
         for attempt in rows.attempts {
@@ -114,16 +115,20 @@ impl WorkingSet {
         self.note_absent(wanted);
     }
 
-    /// Takes in agents that have room. One that was to be locked is no candidate any more: it is there, or another
-    /// server has it.
+    /// Takes in agents that have room. One that is locked is looked at no more, nor is one that was to be: another server
+    /// has it.
     fn look_at(&mut self, roomy: Vec<Onlooker>, wanted: &Wanted) {
         for onlooker in roomy {
-            self.stale_agents.insert(onlooker.agent.id.clone());
-            self.candidates.insert(onlooker.agent.id.clone(), onlooker);
+            let id = onlooker.agent.id.clone();
+            if self.agents.get(&id).is_none() {
+                self.stale_agents.insert(id.clone());
+                self.candidates.insert(id, onlooker);
+            }
         }
-        for id in &wanted.takers {
-            self.candidates.remove(id);
-            self.stale_agents.insert(id.clone());
+        for id in wanted.agents.union(&wanted.takers) {
+            if self.candidates.remove(id).is_some() {
+                self.stale_agents.insert(id.clone());
+            }
         }
     }
 

@@ -46,48 +46,34 @@ impl WorkingSet {
         }
         self.need_everyone()?;
         if self.audience.is_empty() {
-            let seen: Vec<Candidate> = self
-                .onlookers
-                .values()
-                .map(|onlooker| self.candidate_of(onlooker, now))
-                .collect();
-            for candidate in seen {
-                self.audience.put(candidate);
+            for onlooker in self.onlookers.values() {
+                let seen = as_looked_at(onlooker, &self.settings.default_allowance, now);
+                self.audience.put(seen);
             }
         }
         Ok(&self.audience)
     }
 
     fn candidate(&mut self, id: &AgentId, now: Timestamp) -> Need<Option<Candidate>> {
-        let agent = match self.agents.get(id) {
-            Some(Some(agent)) => Arc::clone(agent),
-            Some(None) => return Ok(None),
-            None => return Ok(self.mere_candidate(id, now)),
+        if let Some(onlooker) = self.candidates.get(id) {
+            return Ok(Some(as_looked_at(
+                onlooker,
+                &self.settings.default_allowance,
+                now,
+            )));
+        }
+        let Some(Some(agent)) = self.agents.get(id) else {
+            return Ok(None);
         };
+        let agent = Arc::clone(agent);
         let scope = Scope::Agent(id.clone());
         let (policy, counter) = (self.policy(&scope)?, self.counter(&scope)?);
         Ok(Some(candidate(&agent, &policy, &counter, now)))
     }
 
-    /// An agent that is not locked, as it was looked at.
-    fn mere_candidate(&self, id: &AgentId, now: Timestamp) -> Option<Candidate> {
-        let onlooker = self.candidates.get(id)?;
-        Some(self.candidate_of(onlooker, now))
-    }
-
-    fn candidate_of(&self, onlooker: &Onlooker, now: Timestamp) -> Candidate {
-        let empty = Counter::new(Scope::Agent(onlooker.agent.id.clone()));
-        let policy = onlooker
-            .policy
-            .as_ref()
-            .unwrap_or(&self.settings.default_allowance);
-        let counter = onlooker.counter.as_deref().unwrap_or(&empty);
-        candidate(&onlooker.agent, policy, counter, now)
-    }
-
     /// Whether an agent was only looked at. Nothing may be given to it before it is locked.
     pub(crate) fn is_mere_candidate(&self, id: &AgentId) -> bool {
-        self.agents.get(id).is_none() && self.candidates.contains_key(id)
+        self.candidates.contains_key(id)
     }
 
     /// Asks for an agent that was chosen, and goes on as if it had been given something: so that all that a turn will
@@ -112,6 +98,14 @@ impl WorkingSet {
             .collect();
         self.stale_models.extend(models);
     }
+}
+
+/// An agent that is not locked, with what is set and used for it.
+fn as_looked_at(onlooker: &Onlooker, default_allowance: &Policy, now: Timestamp) -> Candidate {
+    let empty = Counter::new(Scope::Agent(onlooker.agent.id.clone()));
+    let policy = onlooker.policy.as_deref().unwrap_or(default_allowance);
+    let counter = onlooker.counter.as_deref().unwrap_or(&empty);
+    candidate(&onlooker.agent, policy, counter, now)
 }
 
 fn candidate(agent: &Agent, policy: &Policy, counter: &Counter, now: Timestamp) -> Candidate {

@@ -174,13 +174,13 @@ pub struct WorkingSet {
     /// All agents, for answers only, where the set is not complete.
     onlookers: BTreeMap<AgentId, Onlooker>,
     audience: Fleet,
-    /// Agents that had room when they were looked at, where servers share a store. Dispatch chooses among them; what it
-    /// chose is locked before it is given anything.
+    /// When they were looked at.
+    onlookers_at: Timestamp,
+    /// Agents that had room when they were looked at and are not locked, where servers share a store. Dispatch chooses
+    /// among them; whom it chose is locked before it is given anything. None of them is in `agents`.
     candidates: HashMap<AgentId, Onlooker>,
     /// Those that the index shows as if they had been given something.
     chosen: Vec<AgentId>,
-    /// When they were looked at.
-    onlookers_at: Timestamp,
     lane: u8,
     wanted: Wanted,
     bodies: Vec<(TaskKey, Arc<Body>)>,

@@ -242,7 +242,6 @@ impl WorkingSet {
             policies,
             counters,
             settings,
-            agents,
             candidates,
             ..
         } = self;
@@ -255,8 +254,7 @@ impl WorkingSet {
                 return true;
             }
             let scope = Scope::Agent(id.clone());
-            let looked_at = candidates.get(id).filter(|_| agents.get(id).is_none());
-            let (policy, counter) = looked_at.map_or_else(
+            let (policy, counter) = candidates.get(id).map_or_else(
                 || (policies.get(&scope).flatten(), counters.get(&scope).flatten()),
                 |onlooker| (onlooker.policy.as_ref(), onlooker.counter.as_ref()),
             );

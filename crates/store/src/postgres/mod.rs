@@ -44,7 +44,7 @@ use self::failure::Failure;
 use self::load::Loading;
 use self::presence::{Heard, Presence};
 use self::session::{Batch, Frame, Session};
-use self::statements::Sql;
+use self::statements::{Sql, digest};
 use crate::{CommitError, Forgotten, News, Reader, Store, StoreError};
 
 /// A server says that it is there with each commit, and otherwise when something else brings it to the database; but no
@@ -161,13 +161,19 @@ impl Postgres {
             return Ok(());
         }
         let rows = self.aside.run(|live| async {
-            let make = "INSERT INTO class (digest, demand) SELECT digest, demand FROM unnest($1::text[]) AS new (demand) \
-                        CROSS JOIN LATERAL sha256(convert_to(demand, 'UTF8')) AS digest \
-                        WHERE NOT EXISTS (SELECT FROM class WHERE class.digest = digest.digest) \
-                        ORDER BY digest ON CONFLICT DO NOTHING";
+            let make = concat!(
+                "INSERT INTO class (digest, demand) SELECT digest, demand FROM unnest($1::text[]) AS new (demand) \
+                 CROSS JOIN LATERAL ",
+                digest!("demand"),
+                " AS digest WHERE NOT EXISTS (SELECT FROM class WHERE class.digest = digest.digest) \
+                 ORDER BY digest ON CONFLICT DO NOTHING"
+            );
             live.client.execute(make, &[&new]).await?;
-            let find = "SELECT id, demand FROM class WHERE digest = ANY( \
-                        ARRAY(SELECT sha256(convert_to(demand, 'UTF8')) FROM unnest($1::text[]) AS new (demand)))";
+            let find = concat!(
+                "SELECT id, demand FROM class WHERE digest = ANY(ARRAY(SELECT ",
+                digest!("demand"),
+                " FROM unnest($1::text[]) AS new (demand)))"
+            );
             Ok(live.client.query(find, &[&new]).await?)
         })?;
         for row in &rows {

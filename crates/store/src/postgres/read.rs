@@ -24,6 +24,7 @@ use super::connect::Config;
 use super::load::read_scope;
 use super::presence::Presence;
 use super::session::{Live, Session};
+use super::statements::Sql;
 use crate::encoding::{self, int};
 use crate::{Details, MAX_BLOCKERS, MAX_OUTPUT_BYTES, Page, Reader, StoreError, StoredTask, TaskFilter};
 
@@ -95,10 +96,7 @@ impl PostgresReader {
             }
             Ok::<_, Failure>(())
         };
-        let bodies = self.rows(
-            "SELECT task, doc, payload FROM body WHERE task = ANY($1::bigint[])",
-            &[&keys],
-        )?;
+        let bodies = self.rows(Sql::Bodies.text(), &[&keys])?;
         each(bodies, &mut |details, row| {
             details.body = read_body(row, 1)?;
             Ok(())

@@ -275,22 +275,24 @@ impl Drop for Session {
 
 #[cfg(test)]
 mod tests {
+    use adjutant_postgres_fixture::Database;
+
     use super::super::Postgres;
     use super::*;
 
-    fn session(database: &adjutant_postgres_fixture::Database) -> Session {
+    fn session() -> Option<(Database, Session)> {
+        let database = adjutant_postgres_fixture::shared()?.database();
         drop(Postgres::open(database.url()).expect("the tables are made"));
         let config = Config::read(database.url()).expect("the URL is read");
-        Session::of_turns(&config).expect("a session is made")
+        let session = Session::of_turns(&config).expect("a session is made");
+        Some((database, session))
     }
 
     #[test]
     fn nothing_is_committed_without_a_statement_that_cannot_be_sent() {
-        let Some(cluster) = adjutant_postgres_fixture::shared() else {
+        let Some((database, mut session)) = session() else {
             return;
         };
-        let database = cluster.database();
-        let mut session = session(&database);
         let mut batch = Batch::default();
         batch.ask(Sql::MakeScopes, vec![Box::new(vec!["fleet".to_owned()])]);
         session
@@ -313,11 +315,9 @@ mod tests {
 
     #[test]
     fn a_database_that_gives_no_answer_is_not_waited_for() {
-        let Some(cluster) = adjutant_postgres_fixture::shared() else {
+        let Some((_database, mut session)) = session() else {
             return;
         };
-        let database = cluster.database();
-        let mut session = session(&database);
         let ask = |session: &mut Session, seconds: f64| {
             session.run(|live| async move {
                 let sleep = "SELECT pg_sleep($1)";

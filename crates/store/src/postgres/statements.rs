@@ -5,6 +5,14 @@
 
 use super::codec::{agent_columns, attempt_columns, line_columns, task_columns};
 
+/// What stands in an index for a text that may be too long for one.
+macro_rules! digest {
+    ($text:literal) => {
+        concat!("sha256(convert_to(", $text, ", 'UTF8'))")
+    };
+}
+pub(super) use digest;
+
 macro_rules! statements {
     ($($name:ident = $sql:expr;)*) => {
         /// A prepared statement.
@@ -13,6 +21,13 @@ macro_rules! statements {
 
         /// The texts, in the order of [`Sql`].
         pub(super) const ALL: &[&str] = &[$($sql),*];
+
+        impl Sql {
+            /// The text, for a connection that prepares nothing.
+            pub(super) const fn text(self) -> &'static str {
+                ALL[self as usize]
+            }
+        }
     };
 }
 
@@ -30,9 +45,9 @@ statements! {
         JOIN unnest($1::bigint[], $2::bigint[]) AS named (task, number) USING (task, number) \
         ORDER BY line.task, line.number, line.index");
     LockJobs = "SELECT id, task, number FROM job WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE";
-    Experiences = "SELECT experience.labels, experience.model, samples FROM unnest($1::text[], $2::text[]) \
-        AS named (labels, model) JOIN experience ON experience.digest = sha256(convert_to(named.labels, 'UTF8')) \
-        AND experience.model = named.model";
+    Experiences = concat!("SELECT experience.labels, experience.model, samples FROM unnest($1::text[], $2::text[]) \
+        AS named (labels, model) JOIN experience ON experience.digest = ", digest!("named.labels"), " \
+        AND experience.model = named.model");
     LockLocks = "SELECT name, task, number FROM lock WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
     LockAgents = concat!("SELECT ", agent_columns!(), " FROM agent WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE");
     LockGuarded = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) AND (guarded OR $2) \
@@ -131,10 +146,10 @@ statements! {
     UpdateCounters = "UPDATE scope SET counter = new.counter::bigint[] FROM unnest($1::text[], $2::text[]) \
         AS new (name, counter) WHERE scope.name = new.name";
     LockScopes = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
-    PutExperiences = "INSERT INTO experience (digest, model, labels, samples) \
-        SELECT sha256(convert_to(labels, 'UTF8')) AS digest, model, labels, samples \
+    PutExperiences = concat!("INSERT INTO experience (digest, model, labels, samples) \
+        SELECT ", digest!("labels"), " AS digest, model, labels, samples \
         FROM unnest($1::text[], $2::text[], $3::text[]) AS new (labels, model, samples) ORDER BY digest, model \
-        ON CONFLICT (digest, model) DO UPDATE SET samples = excluded.samples";
+        ON CONFLICT (digest, model) DO UPDATE SET samples = excluded.samples");
     InsertLocks = "INSERT INTO lock (name, task, number) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])";
     UpdateLocks = "UPDATE lock SET task = new.task, number = new.number \
         FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS new (name, task, number) WHERE lock.name = new.name";

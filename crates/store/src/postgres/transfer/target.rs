@@ -7,6 +7,7 @@ use tokio_postgres::types::ToSql;
 use super::super::codec::column;
 use super::super::open::{self, unreachable};
 use super::super::session::{Batch, Frame, Live, Session};
+use super::super::statements::digest;
 use super::super::{Failure, commit, forget};
 use super::{connect, execute, last_seq, running};
 use crate::StoreError;
@@ -123,9 +124,11 @@ async fn write_rest(live: &Live, stretch: &Stretch) -> Result<(), Failure> {
             .iter()
             .map(|class| encoding::demand(&class.demand))
             .collect();
-        let put = "INSERT INTO class (id, digest, demand) OVERRIDING SYSTEM VALUE \
-                   SELECT id, sha256(convert_to(demand, 'UTF8')), demand \
-                   FROM unnest($1::bigint[], $2::text[]) AS new (id, demand)";
+        let put = concat!(
+            "INSERT INTO class (id, digest, demand) OVERRIDING SYSTEM VALUE SELECT id, ",
+            digest!("demand"),
+            ", demand FROM unnest($1::bigint[], $2::text[]) AS new (id, demand)"
+        );
         client.execute(put, &[&ids, &demands]).await?;
     }
     let mut batch = Batch::default();
