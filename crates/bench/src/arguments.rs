@@ -20,6 +20,7 @@ Measures (all when none is named):
   memory      resident memory and CPU: idle, and with agents that wait
   backlog     dispatch with few and with many tasks waiting
   servers     with --postgres: from one server to an agent on another; two servers beside one
+  churn       with --postgres: dead rows and the size of tables after many lives
   flood       syncs of agents while submissions come at, and at five times, what the server can take
 
 Options:
@@ -29,6 +30,7 @@ Options:
   --connections N   how many connections, 1-1024 [default: 64]
   --samples N       how many single submissions, 10-100000 [default: 2000]
   --backlog N       the long backlog, 1000-5000000 [default: 1000000]
+  --lives N         lives that churn looks back on, 1000-10000000 [default: 1000000]
   --agents N        the most waiting agents, 1-15000 [default: 10000]
   --postgres        on PostgreSQL: a cluster of its own, durable, with the settings that it comes with
   --json            one JSON object at the end instead of lines
@@ -46,6 +48,7 @@ pub(crate) struct Arguments {
     pub(crate) connections: usize,
     pub(crate) samples: usize,
     pub(crate) backlog: usize,
+    pub(crate) lives: usize,
     pub(crate) agents: usize,
     pub(crate) json: bool,
     /// The PostgreSQL to measure on; none for the embedded store.
@@ -63,6 +66,7 @@ impl Arguments {
             connections: 64,
             samples: 2_000,
             backlog: 1_000_000,
+            lives: 1_000_000,
             agents: 10_000,
             json: false,
             cluster: None,
@@ -83,6 +87,7 @@ impl Arguments {
                 "--connections" => arguments.connections = number(&word, &value()?, 1, 1_024)?,
                 "--samples" => arguments.samples = number(&word, &value()?, 10, 100_000)?,
                 "--backlog" => arguments.backlog = number(&word, &value()?, 1_000, 5_000_000)?,
+                "--lives" => arguments.lives = number(&word, &value()?, 1_000, 10_000_000)?,
                 "--agents" => arguments.agents = number(&word, &value()?, 1, 15_000)?,
                 name => match Measure::named(name) {
                     Some(measure) => arguments.measures.push(measure),

@@ -121,6 +121,17 @@ impl Server {
         process::cpu(self.pid)
     }
 
+    /// Runs SQL in its database; gives what `psql -qAt` prints.
+    pub(crate) async fn sql(&self, sql: &'static str) -> io::Result<String> {
+        let database = self
+            .database
+            .clone()
+            .ok_or_else(|| io::Error::other("there is no PostgreSQL"))?;
+        tokio::task::spawn_blocking(move || database.sql(sql))
+            .await
+            .map_err(io::Error::other)
+    }
+
     /// Ends it and waits until it is gone, so that it does not disturb the next measurement. Nothing that it holds
     /// is needed any more, so it is not asked to end in good order.
     pub(crate) async fn end(mut self) -> io::Result<()> {

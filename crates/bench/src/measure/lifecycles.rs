@@ -57,9 +57,9 @@ pub(super) async fn run(arguments: &Arguments, figures: &mut Figures) -> io::Res
 }
 
 /// Tasks in one submission, and in the hands of one agent.
-const BATCH: usize = 100;
+pub(super) const BATCH: usize = 100;
 /// Connections that work in batches.
-const BATCHERS: usize = 8;
+pub(super) const BATCHERS: usize = 8;
 
 /// Whole lives in batches: a hundred submitted at once, a hundred taken and handed in by one sync.
 async fn in_batches(arguments: &Arguments, figures: &mut Figures) -> io::Result<()> {

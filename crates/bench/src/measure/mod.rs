@@ -1,6 +1,7 @@
 //! The measurements, each on a server of its own.
 
 mod backlog;
+mod churn;
 mod disk;
 mod flood;
 mod latency;
@@ -34,11 +35,12 @@ pub(crate) enum Measure {
     Backlog,
     Flood,
     Servers,
+    Churn,
 }
 
 impl Measure {
     /// All of them, in the order in which they run.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Latency,
         Self::Lifecycles,
         Self::Submit,
@@ -46,6 +48,7 @@ impl Measure {
         Self::Backlog,
         Self::Flood,
         Self::Servers,
+        Self::Churn,
     ];
 
     /// The measurement with this name.
@@ -58,6 +61,7 @@ impl Measure {
             "backlog" => Some(Self::Backlog),
             "flood" => Some(Self::Flood),
             "servers" => Some(Self::Servers),
+            "churn" => Some(Self::Churn),
             _ => None,
         }
     }
@@ -74,6 +78,7 @@ pub(crate) async fn run(arguments: &Arguments, figures: &mut Figures) -> io::Res
             Measure::Backlog => backlog::run(arguments, figures).await?,
             Measure::Flood => flood::run(arguments, figures).await?,
             Measure::Servers => servers::run(arguments, figures).await?,
+            Measure::Churn => churn::run(arguments, figures).await?,
         }
     }
     Ok(())

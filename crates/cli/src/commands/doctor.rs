@@ -45,7 +45,11 @@ struct One<'a> {
 pub(crate) async fn run(_arguments: &Arguments, context: &Context) -> Outcome {
     let store = context.configuration.store(None)?;
     let path = store
-        .file("`pg_amcheck` and data checksums look after a database")?
+        .file(
+            "`pg_amcheck` and data checksums look after a database; what is in it can be checked on a copy: \
+             `adjutant migrate-store --from postgres://… --to sqlite:copy.db`, then \
+             `adjutant doctor --store sqlite:copy.db`",
+        )?
         .to_path_buf();
     let report = match tokio::task::spawn_blocking(move || audit(path)).await {
         Ok(report) => report.map_err(|error| host::refused(&error))?,

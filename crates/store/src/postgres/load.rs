@@ -95,11 +95,7 @@ impl Loading<'_> {
         let frame = self.frame;
         let answers = self.session.run(|live| live.send(frame, batch))?;
         let mut rows = Rows::default();
-        if let Some([row]) = answers.last().map(Vec::as_slice) {
-            self.now = Timestamp::from_micros(column(row, 0)?);
-            rows.latest = Some(self.now);
-            rows.newest = Some(TaskKey(column::<Option<i64>>(row, 2)?.unwrap_or(0)));
-        }
+        self.read_now(&answers, &mut rows)?;
         self.named(&answers, &places, &mut rows)?;
         if let Some(place) = places.takers {
             self.takers(wanted, &answers[place..place + 3], &mut rows)?;
@@ -124,10 +120,28 @@ impl Loading<'_> {
                 Sql::LockTasks,
                 vec![Box::new(dependents), Box::new(Vec::<String>::new())],
             );
-            let answers = self.more(batch)?;
+            let answers = self.more_locked(batch, &mut rows)?;
             self.tasks(&answers[0], &mut rows)?;
         }
         Ok(rows)
+    }
+
+    /// Locks more. Whoever had it locked may have ended later than it was when this load began.
+    fn more_locked(&mut self, mut batch: Batch, rows: &mut Rows) -> Result<Vec<Vec<Row>>, Failure> {
+        batch.ask(Sql::Now, vec![Box::new(IMPATIENT)]);
+        let answers = self.more(batch)?;
+        self.read_now(&answers, rows)?;
+        Ok(answers)
+    }
+
+    /// What time it is there, and the newest key: the last answer.
+    fn read_now(&mut self, answers: &[Vec<Row>], rows: &mut Rows) -> Result<(), Failure> {
+        if let Some([row]) = answers.last().map(Vec::as_slice) {
+            self.now = Timestamp::from_micros(column(row, 0)?);
+            rows.latest = Some(self.now);
+            rows.newest = Some(TaskKey(column::<Option<i64>>(row, 2)?.unwrap_or(0)));
+        }
+        Ok(())
     }
 
     fn more(&mut self, batch: Batch) -> Result<Vec<Vec<Row>>, Failure> {
@@ -362,7 +376,7 @@ impl Loading<'_> {
         );
         batch.ask(Sql::LockAttempts, vec![Box::new(of_tasks), Box::new(numbers)]);
         batch.ask(Sql::Lines, vec![Box::new(of_accounts), Box::new(account_numbers)]);
-        let answers = self.more(batch)?;
+        let answers = self.more_locked(batch, rows)?;
         self.tasks(&answers[0], rows)?;
         for row in &answers[1] {
             rows.attempts.push(read_attempt(row)?);
@@ -402,13 +416,18 @@ impl Loading<'_> {
                 orders.push(order_of(row)?);
             }
             let stretch = self.stretch();
-            let complete = orders.len() <= stretch;
+            let is_last = orders.len() <= stretch;
             orders.truncate(stretch);
             self.tasks(&locked[..orders.len()], rows)?;
             let given: BTreeSet<i64> = orders.iter().map(|order| order.key.0).collect();
-            for row in all.iter().take(orders.len().max(1)) {
-                rows.skipped |= !given.contains(&column(row, 0)?);
+            let mut behind = false;
+            for (place, row) in all.iter().enumerate() {
+                let is_passed_over = !given.contains(&column(row, 0)?);
+                rows.skipped |= is_passed_over && place < orders.len().max(1);
+                behind = is_passed_over;
             }
+            // What others hold behind the last that is given is told to whoever gets so far, and asks for more.
+            let complete = is_last && (orders.is_empty() || !behind);
             rows.windows.push((queue.clone(), orders, complete));
         }
         for ((lock, _), place) in wanted.wanters.iter().zip(&places.wanters) {

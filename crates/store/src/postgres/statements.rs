@@ -84,7 +84,7 @@ statements! {
     Due = "SELECT key, wakes_at FROM task WHERE wakes_at IS NOT NULL ORDER BY wakes_at LIMIT $1";
     Silent = "SELECT agent.id, agent.last_seen, agent.home, server.vouched_at FROM agent \
         LEFT JOIN server ON server.id = agent.home WHERE NOT offline AND agent.last_seen <= $1 ORDER BY agent.id";
-    Lingering = "SELECT task, number FROM attempt WHERE open AND lingers_until IS NOT NULL AND lingers_until <= $1 \
+    Lingering = "SELECT task, number FROM attempt WHERE lingers_until IS NOT NULL AND lingers_until <= $1 \
         ORDER BY task, number";
     // After everything is locked: no turn lies before what another one has committed.
     Now = "SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, at), seq, \

@@ -15,7 +15,7 @@ use adjutant_core::counter::{Booking, Counter};
 use adjutant_core::event::EventKind;
 use adjutant_core::limit::{Limit, Policy, Scope, Window};
 use adjutant_core::set::rows::{Changes, Replay, ReplayAnswer, ReplayKey, Rows, Wanted};
-use adjutant_core::task::{Class, Demand, DependencyState};
+use adjutant_core::task::{Class, Demand, DependencyState, DispatchOrder, Queue};
 use adjutant_core::time::{Span, Timestamp};
 use adjutant_postgres_fixture::Database;
 use adjutant_store::postgres::{OpenError, Postgres};
@@ -112,6 +112,30 @@ fn a_row_that_a_turn_finds_late_is_not_waited_for() {
     let late = second.load(&wanted(|wanted| wanted.tasks = [key(2)].into()));
     assert!(matches!(late, Err(StoreError::Busy(_))), "{late:?}");
     load(&mut first, |wanted| wanted.tasks = [key(1)].into());
+}
+
+#[test]
+fn tasks_that_others_hold_behind_the_last_one_given_are_told_to_who_asks_for_more() {
+    let Some(database) = database() else { return };
+    let (mut first, mut second) = (open(&database), open(&database));
+    let class = class(&mut first);
+    let tasks: Vec<_> = (1..=3).map(|number| task(number, &class)).collect();
+    commit(&mut first, write().tasks(&tasks));
+    load(&mut first, |wanted| wanted.tasks = [key(3)].into());
+    let queue = Queue {
+        class: class.id,
+        gate: None,
+    };
+    let mut window = |after: Option<DispatchOrder>| {
+        let rows = load(&mut second, |wanted| {
+            wanted.windows.insert(queue.clone(), after);
+        });
+        let (_, orders, complete) = rows.windows[0].clone();
+        (orders, complete, rows.skipped)
+    };
+    let given = [tasks[0].order(), tasks[1].order()];
+    assert_eq!(window(None), (given.to_vec(), false, false), "there is more");
+    assert_eq!(window(Some(given[1])), (vec![], true, true), "it is held");
 }
 
 #[test]

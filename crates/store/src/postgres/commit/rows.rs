@@ -240,9 +240,12 @@ fn attempts(changes: &Changes, batch: &mut Batch) {
         to.tasks.push(now.key.task.0);
         to.numbers.push(i64::from(now.key.number));
         to.agents.push(now.agent.to_string());
-        to.open.push(now.is_live() || now.occupies);
+        let is_open = now.is_live() || now.occupies;
+        to.open.push(is_open);
         to.external.push(now.external);
-        to.lingers_until.push(micros(now.lingers_until));
+        // Nobody waits for it any more where it is over: the index holds only what may become due.
+        to.lingers_until
+            .push(micros(now.lingers_until.filter(|_| is_open)));
         to.states.push(attempt_state(now));
     }
     if !new.tasks.is_empty() {

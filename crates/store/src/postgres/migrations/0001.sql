@@ -85,22 +85,24 @@ CREATE TABLE output (
 );
 CREATE INDEX output_by_task ON output (task, id);
 
+-- An attempt is changed once or twice, soon after it began, and no index holds what changes then: with room for it on the
+-- page the index is left alone, and what is dead is cleared away by whoever comes by.
 CREATE TABLE attempt (
     task          bigint NOT NULL,
-    number bigint NOT NULL,
+    number        bigint NOT NULL,
     agent         text NOT NULL,
     open          boolean NOT NULL,
     external      boolean NOT NULL,
     lingers_until bigint,
     state         text NOT NULL,
     PRIMARY KEY (task, number)
-) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
-CREATE INDEX attempt_lingers ON attempt (lingers_until) WHERE open AND lingers_until IS NOT NULL;
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX attempt_lingers ON attempt (lingers_until) WHERE lingers_until IS NOT NULL;
 CREATE INDEX attempt_external ON attempt (task) WHERE external;
 
 CREATE TABLE line (
     task          bigint NOT NULL,
-    number bigint NOT NULL,
+    number        bigint NOT NULL,
     index         integer NOT NULL,
     scope         text NOT NULL,
     hour          bigint NOT NULL,
