@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, allowance, backup, completions, doctor, events, limit, migrate_store, model, openapi, repo,
-    restore, serve, status, task, token, up, worker,
+    agent, allowance, backup, completions, dispatch, doctor, events, limit, migrate_store, model, openapi,
+    repo, restore, serve, status, task, token, up, worker,
 };
 
 /// Roll-call, routing and rations for fleets of AI agents.
@@ -90,6 +90,7 @@ pub(crate) enum Command {
     Serve(serve::Arguments),
     Up(up::Arguments),
     Worker(worker::Arguments),
+    Dispatch(dispatch::Arguments),
     /// Add, list and steer tasks
     #[command(subcommand)]
     Task(task::Command),

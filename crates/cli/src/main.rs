@@ -11,6 +11,7 @@ mod arguments;
 mod commands;
 mod configuration;
 mod context;
+mod dispatch;
 #[cfg(test)]
 mod examples;
 mod failure;

@@ -84,12 +84,22 @@ impl Client {
             .await
     }
 
-    /// Claims a task for `agent_id`, or for the token's name.
-    pub async fn claim_task(&self, id: &str, agent_id: Option<&str>) -> Result<TaskMessage, Error> {
+    /// Claims a task for `agent_id`, or for the token's name. With `idempotency_key` a claim that is made again is
+    /// answered as the first time.
+    pub async fn claim_task(
+        &self,
+        id: &str,
+        agent_id: Option<&str>,
+        idempotency_key: Option<&str>,
+    ) -> Result<TaskMessage, Error> {
         let claim = Claim {
             agent_id: agent_id.map(str::to_owned),
         };
-        self.post(&["api", "tasks", id, "claim"], &claim).await
+        self.call(Method::POST, &["api", "tasks", id, "claim"])
+            .key(idempotency_key)
+            .body(&claim)
+            .json()
+            .await
     }
 
     /// Reports the end of an attempt.

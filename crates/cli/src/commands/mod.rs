@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod allowance;
 pub(crate) mod backup;
 pub(crate) mod completions;
+pub(crate) mod dispatch;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod limit;
@@ -28,6 +29,7 @@ pub(crate) async fn run(command: Command, context: Context) -> Outcome {
     match command {
         Command::Serve(arguments) => serve::run(&arguments, &context).await,
         Command::Up(arguments) => up::run(&arguments, &context).await,
+        Command::Dispatch(arguments) => dispatch::run(&arguments, &context).await,
         Command::Worker(arguments) => worker::run(&arguments, &context).await,
         Command::Task(command) => task::run(command, &context).await,
         Command::Agent(command) => agent::run(command, &context).await,

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this")]
 
 pub mod api;
+pub mod relay;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -180,6 +181,11 @@ impl Server {
     /// Sends it a signal.
     pub fn signal(&self, name: &str) {
         signal(&self.child, name);
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) {
+        self.child.wait().unwrap();
     }
 
     /// Waits until it ends by itself, and gives what it said.

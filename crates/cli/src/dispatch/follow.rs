@@ -1,0 +1,279 @@
+//! Following: what became of tasks that are claimed there.
+
+use std::collections::HashMap;
+
+use adjutant_client::{Error, TaskFilter};
+use adjutant_core::task::Status;
+use adjutant_core::time::Timestamp;
+use adjutant_wire::{Completion, ModelUse, Task, TaskPatch, UsageReport};
+
+use super::{Charge, Dispatch, Notice, is_transient, mirror};
+
+/// Tasks in progress there that are looked through in a round.
+const MAX_IN_PROGRESS: usize = 100_000;
+
+impl Dispatch {
+    /// Finds what is ours of what is in progress there, and tells there what happened here.
+    pub(super) async fn follow(&mut self) -> Result<(), Error> {
+        let filter = TaskFilter {
+            status: Some(Status::InProgress),
+            limit: Some(1_000),
+            ..TaskFilter::default()
+        };
+        let there: HashMap<String, Task> = self
+            .there
+            .all_tasks(&filter, MAX_IN_PROGRESS)
+            .await?
+            .into_iter()
+            .filter(|task| task.status == Status::InProgress)
+            .map(|task| (task.id.clone(), task))
+            .collect();
+        self.foreign.retain(|id, _| there.contains_key(id));
+        for task in there.values() {
+            self.adopt(task).await?;
+        }
+        let charges: Vec<String> = self.charges.keys().cloned().collect();
+        for id in charges {
+            self.look(&id, there.get(&id)).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes care of a task in progress there that this process does not know, if it has a mirror here.
+    async fn adopt(&mut self, task: &Task) -> Result<(), Error> {
+        let is_known = self.charges.get(&task.id).is_some_and(|charge| {
+            charge.attempt.unwrap_or(0) == task.attempt
+                && task
+                    .claimed_by
+                    .as_deref()
+                    .is_none_or(|agent| agent == charge.agent)
+        });
+        if is_known || self.foreign.get(&task.id) == Some(&task.claimed_at) {
+            return Ok(());
+        }
+        let agent = task.claimed_by.clone().unwrap_or_default();
+        let found = self.source.newest(task, &self.here).await?;
+        let mirror = match found {
+            Some(mirror) if self.is_ours(task, &mirror, &agent).await? => mirror,
+            other => {
+                if let Some(mirror) = other {
+                    mirror::cancel(&mirror.id, &self.here).await?;
+                }
+                if !self.charges.contains_key(&task.id) {
+                    self.foreign.insert(task.id.clone(), task.claimed_at);
+                }
+                return Ok(());
+            }
+        };
+        self.charge(task, &mirror, &agent);
+        if !mirror::is_let_go(&mirror) {
+            mirror::let_go(&mirror.id, &self.here).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether it was claimed for this mirror.
+    async fn is_ours(&self, task: &Task, mirror: &Task, agent: &str) -> Result<bool, Error> {
+        if mirror::is_over(mirror) && !mirror::is_let_go(mirror) {
+            // The claim was refused.
+            return Ok(false);
+        }
+        let are_numbered = task.attempt > 0;
+        if are_numbered && mirror::is_let_go(mirror) {
+            // It has the number of the attempt, or a later one.
+            return Ok(true);
+        }
+        if are_numbered {
+            // Between a claim and letting go the process was killed, or somebody else was faster: the same claim made
+            // again is answered as the first time.
+            let key = mirror::claim_key(mirror);
+            return match self.there.claim_task(&task.id, Some(agent), Some(&key)).await {
+                Ok(_) => Ok(true),
+                Err(error) if is_transient(&error) => Err(error),
+                Err(_) => Ok(false),
+            };
+        }
+        // A side without numbers does not know claims that are made again either: the name must do.
+        match self.here.get_agent(agent).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some(404) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks at the mirror of a task, and tells there what is new. `there` is the task as it was listed there.
+    pub(super) async fn look(&mut self, id: &str, there: Option<&Task>) -> Result<(), Error> {
+        let Some(charge) = self.charges.get(id).cloned() else {
+            return Ok(());
+        };
+        let mirror = mirror::find(&self.here, &charge.mirror).await?;
+        match mirror {
+            Some(mirror) if matches!(mirror.status, Status::Completed | Status::Failed) => {
+                self.tell_end(id, &charge, &mirror).await
+            }
+            Some(mirror) if !mirror::is_over(&mirror) => {
+                self.tell_progress(id, &charge, &mirror, there).await
+            }
+            _ => self.give_back(id, &charge).await,
+        }
+    }
+
+    async fn tell_end(&mut self, id: &str, charge: &Charge, mirror: &Task) -> Result<(), Error> {
+        let success = mirror.status == Status::Completed;
+        let result = mirror.result.clone().unwrap_or_default();
+        let mut completion = Completion {
+            success,
+            output: result.output,
+            artifacts: result.artifacts,
+            error_message: match &mirror.fail_reason {
+                Some(reason) if result.error_message.is_empty() && !success => reason.clone(),
+                _ => result.error_message,
+            },
+            attempt: charge.attempt,
+            agent_id: Some(charge.agent.clone()),
+            ..Completion::default()
+        };
+        match mirror.usage.models.as_slice() {
+            [] => {}
+            [only] => {
+                completion.model.clone_from(&only.model);
+                completion.tokens_in = Some(only.tokens.tokens_in);
+                completion.tokens_out = Some(only.tokens.tokens_out);
+                completion.tokens_cached = Some(only.tokens.tokens_cached);
+                completion.cost = Some(only.cost);
+            }
+            several => {
+                for used in several {
+                    self.tell_usage(id, charge, used).await?;
+                }
+            }
+        }
+        match self.there.complete_task(id, &completion).await {
+            Ok(_) => (self.tell)(Notice::Ended {
+                task: id.to_owned(),
+                success,
+            }),
+            Err(error) if is_transient(&error) => return Err(error),
+            Err(error) => (self.tell)(Notice::Refused {
+                task: id.to_owned(),
+                why: error.to_string(),
+            }),
+        }
+        self.charges.remove(id);
+        Ok(())
+    }
+
+    /// Tells what was used of one of several models: a completion names a single one.
+    async fn tell_usage(&self, id: &str, charge: &Charge, used: &ModelUse) -> Result<(), Error> {
+        let report = UsageReport {
+            agent_id: charge.agent.clone(),
+            job_id: id.to_owned(),
+            model: used.model.clone(),
+            tokens_in: used.tokens.tokens_in,
+            tokens_out: used.tokens.tokens_out,
+            tokens_cached: used.tokens.tokens_cached,
+            cost: Some(used.cost),
+            total: true,
+            attempt: charge.attempt,
+            ..UsageReport::default()
+        };
+        match self.there.report_usage(&report).await {
+            Err(error) if is_transient(&error) => Err(error),
+            Err(error) => {
+                tracing::warn!(task = id, %error, "usage was not taken");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Tells progress and new notes, and keeps the claim alive; a task that was taken away is stopped here.
+    async fn tell_progress(
+        &mut self,
+        id: &str,
+        charge: &Charge,
+        mirror: &Task,
+        listed: Option<&Task>,
+    ) -> Result<(), Error> {
+        let there = match listed {
+            Some(task) => Some(task.clone()),
+            None => mirror::find(&self.there, id).await?,
+        };
+        let Some(there) = there.filter(|task| is_held_by(task, charge)) else {
+            mirror::cancel(&charge.mirror, &self.here).await?;
+            self.charges.remove(id);
+            (self.tell)(Notice::TakenAway { task: id.to_owned() });
+            return Ok(());
+        };
+        let new_notes: Vec<&str> = mirror
+            .notes
+            .iter()
+            .skip(charge.notes)
+            .map(|note| note.text.as_str())
+            // Another process may have told it before this one began.
+            .filter(|text| !there.notes.iter().any(|note| note.text == *text))
+            .collect();
+        let patch = TaskPatch {
+            progress: (mirror.progress != there.progress || is_half_over(&there)).then_some(mirror.progress),
+            notes: (!new_notes.is_empty()).then(|| new_notes.join("\n")),
+            attempt: charge.attempt,
+            agent_id: Some(charge.agent.clone()),
+            ..TaskPatch::default()
+        };
+        if patch.progress.is_some() || patch.notes.is_some() {
+            match self.there.patch_task(id, &patch).await {
+                Ok(_) => {}
+                Err(error) if is_transient(&error) => return Err(error),
+                Err(error) => tracing::warn!(task = id, %error, "progress was not taken"),
+            }
+        }
+        if let Some(charge) = self.charges.get_mut(id) {
+            charge.is_started = mirror.status == Status::InProgress;
+            charge.notes = mirror.notes.len();
+        }
+        Ok(())
+    }
+
+    /// The mirror was cancelled here, or is gone: somebody else may have the task.
+    async fn give_back(&mut self, id: &str, charge: &Charge) -> Result<(), Error> {
+        let patch = TaskPatch {
+            status: Some(Status::Pending),
+            attempt: charge.attempt,
+            agent_id: Some(charge.agent.clone()),
+            ..TaskPatch::default()
+        };
+        match self.there.patch_task(id, &patch).await {
+            Err(error) if is_transient(&error) => return Err(error),
+            Err(error) => tracing::warn!(task = id, %error, "a task was not given back"),
+            Ok(_) => {}
+        }
+        self.charges.remove(id);
+        (self.tell)(Notice::GivenBack { task: id.to_owned() });
+        Ok(())
+    }
+}
+
+/// Whether the claim is still the one that was made.
+fn is_held_by(task: &Task, charge: &Charge) -> bool {
+    task.status == Status::InProgress
+        && task
+            .claimed_by
+            .as_deref()
+            .is_none_or(|agent| agent == charge.agent)
+        && charge.attempt.is_none_or(|attempt| attempt == task.attempt)
+}
+
+/// Whether half of the claim's lease has passed by our clock: it is renewed then.
+fn is_half_over(task: &Task) -> bool {
+    let (Some(from), Some(until)) = (task.claimed_at, task.lease_expires_at) else {
+        return false;
+    };
+    let now = Timestamp::from_micros(now_micros());
+    until.since(now).as_micros() < until.since(from).as_micros() / 2
+}
+
+fn now_micros() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
