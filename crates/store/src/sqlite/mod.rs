@@ -22,7 +22,6 @@ mod open;
 mod read;
 pub(crate) mod transfer;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use adjutant_core::retention::Retention;
@@ -35,7 +34,7 @@ pub use self::open::OpenError;
 
 use self::damage::Alarm;
 use self::mark::{Mark, Position};
-use self::open::CHECKPOINT;
+use self::open::{CHECKPOINT, Lock};
 use crate::{CommitError, Forgotten, Reader, Space, Store, StoreError};
 
 /// Below this much free space nothing new is accepted: what is left is for the ends of what runs.
@@ -56,7 +55,7 @@ pub struct Sqlite {
     /// Whether a commit was left without a known outcome: then the end is not a clean one.
     unknown: bool,
     /// Held as long as the store is open.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Sqlite {

@@ -84,7 +84,7 @@ pub enum OpenError {
 
 /// A file that was opened.
 pub(super) struct Opened {
-    pub(super) lock: File,
+    pub(super) lock: Lock,
     pub(super) writer: Connection,
     pub(super) position: Position,
     pub(super) mark: Mark,
@@ -131,8 +131,20 @@ fn refuse_a_log_without_its_file(path: &Path) -> Result<(), OpenError> {
     }
 }
 
+/// What says that a process has the file open.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone gives it back only with the last copy of the descriptor, and a program that is just being started
+        // has one until it runs. What cannot be given back now is, then.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Another process that has the file open holds this lock.
-pub(super) fn take_lock(path: &Path) -> Result<File, OpenError> {
+pub(super) fn take_lock(path: &Path) -> Result<Lock, OpenError> {
     let name = companion(path, ".lock");
     let unusable = |error: &std::io::Error| OpenError::Unusable {
         path: path.to_path_buf(),
@@ -145,7 +157,7 @@ pub(super) fn take_lock(path: &Path) -> Result<File, OpenError> {
         .open(&name)
         .map_err(|error| unusable(&error))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
             path: path.to_path_buf(),
         }),
@@ -307,4 +319,21 @@ fn configure(writer: &Connection) -> rusqlite::Result<String> {
     // be known when the log is lost.
     writer.query_row(CHECKPOINT, [], |_| Ok(()))?;
     Ok(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_given_back_though_a_program_that_starts_has_a_copy_of_it() {
+        let directory = tempfile::tempdir().expect("there is room");
+        let path = directory.path().join("store.db");
+        let lock = take_lock(&path).expect("nobody has it");
+        assert!(matches!(take_lock(&path), Err(OpenError::InUse { .. })));
+        let copy = lock.0.try_clone().expect("a descriptor is left");
+        drop(lock);
+        take_lock(&path).expect("nobody has it any more");
+        drop(copy);
+    }
 }

@@ -4,7 +4,6 @@
 //! place without a journal or a sync, because nobody sees it; it is synced and renamed when it is whole.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use adjutant_core::attempt::AttemptKey;
@@ -25,7 +24,7 @@ use super::codec::{
     read_scope, read_task, read_token,
 };
 use super::damage::Alarm;
-use super::open::{APPLICATION_ID, MIGRATIONS, look_for_damage, take_lock};
+use super::open::{APPLICATION_ID, Lock, MIGRATIONS, look_for_damage, take_lock};
 use super::read::{Classes, read_event};
 use super::{OpenError, commit, failed, forget, onlooker, target_of};
 use crate::transfer::{
@@ -44,7 +43,7 @@ const ARCHIVE: &str = "scope, resets, hour, jobs, tokens_in, tokens_out, tokens_
 pub(crate) struct Source {
     db: Connection,
     /// Held so that no server starts on it.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// Why a source is not read on.
@@ -357,7 +356,7 @@ pub(crate) struct Target {
     part: Part,
     db: Connection,
     /// Held so that no server makes a store in its place.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Target {
