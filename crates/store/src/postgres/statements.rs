@@ -84,7 +84,7 @@ statements! {
     Due = "SELECT key, wakes_at FROM task WHERE wakes_at IS NOT NULL ORDER BY wakes_at LIMIT $1";
     Silent = "SELECT agent.id, agent.last_seen, agent.home, server.vouched_at FROM agent \
         LEFT JOIN server ON server.id = agent.home WHERE NOT offline AND agent.last_seen <= $1 ORDER BY agent.id";
-    Lingering = "SELECT task, number FROM attempt WHERE lingers_until IS NOT NULL AND lingers_until <= $1 \
+    Lingering = "SELECT task, number FROM attempt WHERE lapses_at IS NOT NULL AND lapses_at <= $1 \
         ORDER BY task, number";
     // After everything is locked: no turn lies before what another one has committed.
     Now = "SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, at), seq, \
@@ -120,11 +120,12 @@ statements! {
     // The newest pieces that make up the bound stay; older ones go.
     TrimOutputs = "DELETE FROM output USING (SELECT id, sum(size) OVER (PARTITION BY task ORDER BY id DESC) - size AS behind \
         FROM output WHERE task = ANY($1::bigint[])) AS piece WHERE output.id = piece.id AND piece.behind >= $2";
-    InsertAttempts = "INSERT INTO attempt (task, number, agent, open, external, lingers_until, state) \
-        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::boolean[], $5::boolean[], $6::bigint[], $7::text[])";
-    UpdateAttempts = "UPDATE attempt SET open = new.open, lingers_until = new.lingers_until, state = new.state \
-        FROM unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::bigint[], $5::text[]) \
-        AS new (task, number, open, lingers_until, state) \
+    InsertAttempts = "INSERT INTO attempt (task, number, agent, open, external, lingers_until, lapses_at, state) \
+        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::boolean[], $5::boolean[], $6::bigint[], \
+        $7::bigint[], $8::text[])";
+    UpdateAttempts = "UPDATE attempt SET open = new.open, lingers_until = new.lingers_until, lapses_at = new.lapses_at, \
+        state = new.state FROM unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::bigint[], $5::bigint[], $6::text[]) \
+        AS new (task, number, open, lingers_until, lapses_at, state) \
         WHERE attempt.task = new.task AND attempt.number = new.number";
     PutLines = "INSERT INTO line (task, number, index, scope, hour, resets, model, jobs, tokens_in, tokens_out, \
         tokens_cached, cost, refunded, pull_requests, issues) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::int[], \

@@ -225,6 +225,7 @@ fn attempts(changes: &Changes, batch: &mut Batch) {
         open: Vec<bool>,
         external: Vec<bool>,
         lingers_until: Vec<Option<i64>>,
+        lapses_at: Vec<Option<i64>>,
         states: Vec<String>,
     }
     let (mut new, mut moved) = (Columns::default(), Columns::default());
@@ -243,9 +244,8 @@ fn attempts(changes: &Changes, batch: &mut Batch) {
         let is_open = now.is_live() || now.occupies;
         to.open.push(is_open);
         to.external.push(now.external);
-        // Nobody waits for it any more where it is over: the index holds only what may become due.
-        to.lingers_until
-            .push(micros(now.lingers_until.filter(|_| is_open)));
+        to.lingers_until.push(micros(now.lingers_until));
+        to.lapses_at.push(micros(now.lingers_until.filter(|_| is_open)));
         to.states.push(attempt_state(now));
     }
     if !new.tasks.is_empty() {
@@ -258,6 +258,7 @@ fn attempts(changes: &Changes, batch: &mut Batch) {
                 Box::new(new.open),
                 Box::new(new.external),
                 Box::new(new.lingers_until),
+                Box::new(new.lapses_at),
                 Box::new(new.states),
             ],
         );
@@ -270,6 +271,7 @@ fn attempts(changes: &Changes, batch: &mut Batch) {
                 Box::new(moved.numbers),
                 Box::new(moved.open),
                 Box::new(moved.lingers_until),
+                Box::new(moved.lapses_at),
                 Box::new(moved.states),
             ],
         );

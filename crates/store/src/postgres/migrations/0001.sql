@@ -86,7 +86,8 @@ CREATE TABLE output (
 CREATE INDEX output_by_task ON output (task, id);
 
 -- An attempt is changed once or twice, soon after it began, and no index holds what changes then: with room for it on the
--- page the index is left alone, and what is dead is cleared away by whoever comes by.
+-- page the index is left alone, and what is dead is cleared away by whoever comes by. `lapses_at` is `lingers_until` as long
+-- as that may come.
 CREATE TABLE attempt (
     task          bigint NOT NULL,
     number        bigint NOT NULL,
@@ -94,10 +95,11 @@ CREATE TABLE attempt (
     open          boolean NOT NULL,
     external      boolean NOT NULL,
     lingers_until bigint,
+    lapses_at     bigint,
     state         text NOT NULL,
     PRIMARY KEY (task, number)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
-CREATE INDEX attempt_lingers ON attempt (lingers_until) WHERE lingers_until IS NOT NULL;
+CREATE INDEX attempt_lapses ON attempt (lapses_at) WHERE lapses_at IS NOT NULL;
 CREATE INDEX attempt_external ON attempt (task) WHERE external;
 
 CREATE TABLE line (
