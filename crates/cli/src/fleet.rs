@@ -8,6 +8,8 @@ use adjutant_core::money::Money;
 use adjutant_core::name::check_id;
 use adjutant_core::time::Span;
 use adjutant_wire::{Allowance, LimitSpec, Model, Repo};
+use adjutant_worker::AdapterKind;
+use adjutant_worker::workspace::{self, Kind};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -64,6 +66,8 @@ pub(crate) struct AgentEntry {
     pub(crate) max_load: Option<u32>,
     /// The command and its arguments.
     pub(crate) command: Vec<String>,
+    /// How the command is called and what it prints is understood; absent is by the name of its program.
+    pub(crate) adapter: Option<String>,
     /// What it may use.
     pub(crate) allowance: Option<AllowanceEntry>,
     /// Further environment variables of the command.
@@ -71,6 +75,26 @@ pub(crate) struct AgentEntry {
     pub(crate) env: BTreeMap<String, String>,
     /// Where the command runs, from the fleet's directory on.
     pub(crate) directory: Option<PathBuf>,
+    /// What each attempt gets to work in; absent is that directory.
+    pub(crate) workspace: Option<String>,
+}
+
+impl AgentEntry {
+    /// Its adapter, if the file names one.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub(crate) fn adapter(&self) -> Result<Option<AdapterKind>, String> {
+        self.adapter.as_deref().map(str::parse).transpose()
+    }
+
+    /// What each attempt gets to work in.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub(crate) fn workspace(&self) -> Result<Kind, workspace::Error> {
+        self.workspace.as_deref().map_or(Ok(Kind::None), str::parse)
+    }
 }
 
 /// What an agent may use. 0 and empty are unlimited.
@@ -200,6 +224,17 @@ impl RepoEntry {
 }
 
 impl Fleet {
+    /// What a million tokens of output cost, by model.
+    pub(crate) fn output_prices(&self) -> BTreeMap<String, Money> {
+        let priced = self
+            .models
+            .iter()
+            .filter(|entry| entry.prices.output > Money::ZERO);
+        priced
+            .map(|entry| (entry.model.clone(), entry.prices.output))
+            .collect()
+    }
+
     /// Reads a fleet file.
     pub(crate) fn read(file: &Path) -> Outcome<Self> {
         let text = std::fs::read_to_string(file).map_err(|error| {
@@ -272,6 +307,12 @@ impl Fleet {
                     format!("command: agent `{}` has none", agent.id),
                 ));
             }
+            agent
+                .adapter()
+                .map_err(|why| Failure::at(file, line, format!("adapter: {why}")))?;
+            agent
+                .workspace()
+                .map_err(|why| Failure::at(file, line, format!("workspace: {why}")))?;
         }
         Ok(())
     }
@@ -341,6 +382,14 @@ mod tests {
             (
                 "[[agents]]\nid = 'a'\ncommand = []\n".into(),
                 "dir/fleet.toml:1: command: agent `a` has none",
+            ),
+            (
+                "[[agents]]\nid = 'a'\ncommand = ['x']\nadapter = 'vim'\n".into(),
+                "dir/fleet.toml:1: adapter: there is no adapter `vim`; there are claude, codex",
+            ),
+            (
+                "[[agents]]\nid = 'a'\ncommand = ['x']\nworkspace = 'attic'\n".into(),
+                "dir/fleet.toml:1: workspace: ",
             ),
             (
                 "[[agents]]\nid = 'a'\n".into(),

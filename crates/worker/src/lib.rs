@@ -6,8 +6,8 @@
 //!            └──── roster: who runs, who is done and not acknowledged ──────────────┘
 //!                                  │ start, stop              ▲ ended
 //!                                  ▼                          │
-//!                attempt: one Tokio task, one process group for each (id, attempt)
-//!                template → process → stdout (output, usage) → completion
+//!                attempt: one Tokio task, one process group, one workspace for each (id, attempt)
+//!                adapter → process → stdout (output, usage, session) → outcome → completion
 //! ```
 //!
 //! # Invariants
@@ -34,14 +34,19 @@ mod keeper;
 mod lease;
 mod lines;
 mod observer;
+mod outcome;
+mod prices;
 mod process;
 mod reporter;
 mod roll_call;
 mod roster;
+mod scribe;
+mod session;
 mod stop;
 mod template;
 mod text;
 mod usage;
+pub mod workspace;
 
 #[cfg(test)]
 mod tests;
@@ -51,7 +56,8 @@ use std::sync::Arc;
 use adjutant_client::Client;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Config, GRACE};
+pub use adapter::AdapterKind;
+pub use config::{Config, GRACE, RESULT_GRACE};
 pub use error::{Error, Undelivered};
 pub use keeper::{KEEPER_GRACE, Keeper, keep};
 pub use observer::{Cause, Notice, Observer, Silent, Summary};
@@ -73,6 +79,10 @@ pub async fn run(
     observer: Arc<dyn Observer>,
 ) -> Result<Summary, Error> {
     config.check()?;
+    if let Some(workspaces) = &config.workspaces {
+        let checked = workspaces.check().await;
+        checked.map_err(|error| Error::Config(format!("workspaces: {error}")))?;
+    }
     roll_call::RollCall::new(client, config, shutdown, observer)
         .run()
         .await

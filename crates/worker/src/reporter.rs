@@ -1,8 +1,8 @@
 //! Tells the server what an attempt prints and uses while it runs.
 //!
-//! Two voices that never wait for each other: [`Live`] sends output, in order, in batches of about a second; [`Meter`]
-//! sends usage as totals, the newest only. What running attempts spend between two reports of a meter is all that a
-//! limit can be overrun by.
+//! Two voices that never wait for each other: [`Voice::live`] sends output, in order, in batches of about a second;
+//! [`Meter`] sends usage as totals, the newest only. What running attempts spend between two reports of a meter is all
+//! that a limit can be overrun by.
 
 use std::time::Duration;
 
@@ -212,7 +212,7 @@ pub(crate) async fn send_usage(client: &Client, report: &UsageReport, limit: Dur
 }
 
 /// Whether sending the same again cannot help.
-fn is_final(error: &Error) -> bool {
+pub(crate) fn is_final(error: &Error) -> bool {
     !error.is_retryable() && error.code().is_some_and(|code| code < 500)
 }
 

@@ -19,12 +19,12 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::adapter::Plain;
 use crate::attempt::{self, Context, Ending, Over};
 use crate::dues::Dues;
 use crate::environment::Environment;
 use crate::lease::Lease;
 use crate::observer::{Cause, Notice, Observer, Summary};
+use crate::prices::Prices;
 use crate::reporter::{SEND_TIMEOUT, Sent, send_usage};
 use crate::roster::{Key, Roster, Settled};
 use crate::{Config, Error};
@@ -80,22 +80,26 @@ impl RollCall {
         shutdown: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let adapter = Plain::new(&config.command);
+        let adapter = config.adapter();
         for name in adapter.unknown_placeholders() {
             tracing::warn!(agent = %config.id, "every attempt will fail: unknown placeholder {{{name}}}");
         }
         let context = Context {
             client: client.clone(),
             agent: config.id.clone(),
-            adapter: Box::new(adapter),
+            adapter,
+            models: config.models.clone(),
+            prices: Prices::new(config.output_prices.clone()),
             environment: Environment {
                 url: client.base_url().to_owned(),
                 secret: client.token().map(str::to_owned),
                 added: config.env.clone(),
             },
             cwd: config.cwd.clone(),
+            workspaces: config.workspaces.clone(),
             timeout: config.timeout,
             grace: config.grace,
+            result_grace: config.result_grace,
             keeper: config.keeper.clone(),
             observer: Arc::clone(&observer),
         };

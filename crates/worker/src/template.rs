@@ -62,6 +62,12 @@ impl Template {
         &self.program
     }
 
+    /// Whether there is any placeholder.
+    pub(crate) fn has_placeholders(&self) -> bool {
+        let mut pieces = self.arguments.iter().flat_map(|argument| &argument.pieces);
+        pieces.any(|piece| matches!(piece, Piece::Placeholder(_)))
+    }
+
     /// Placeholders that no task can fill.
     pub(crate) fn unknown(&self) -> Vec<&str> {
         self.arguments

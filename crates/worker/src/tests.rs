@@ -1,5 +1,6 @@
 //! The worker against a scripted server, with real commands.
 
+mod adapters;
 mod commands;
 mod refusals;
 mod roster;
@@ -90,10 +91,11 @@ impl Scene {
             if wanted(&request.path) {
                 return request;
             }
-            let is_report = request.path.ends_with("/output") || request.path == "/api/usage";
+            let is_note = request.method == "PATCH";
+            let is_report = is_note || request.path.ends_with("/output") || request.path == "/api/usage";
             assert!(is_report, "unexpected: {} {}", request.method, request.path);
             self.others.push((request.path.clone(), request.body.clone()));
-            request.json(200, &json!({}));
+            request.json(200, &if is_note { task("t") } else { json!({}) });
         }
     }
 
@@ -111,7 +113,12 @@ impl Scene {
 
     /// Answers the next roll-call with a task to start, and waits until its command runs.
     async fn start(&mut self, id: &str) {
-        self.sync().await.json(200, &self.answer(&[offer(id)], &[], &[]));
+        self.start_with(offer(id)).await;
+    }
+
+    /// The same with an offer.
+    async fn start_with(&mut self, offer: Value) {
+        self.sync().await.json(200, &self.answer(&[offer], &[], &[]));
         self.notice(|notice| matches!(notice, Notice::Started { .. }))
             .await;
     }

@@ -9,7 +9,7 @@ use adjutant_core::money::Money;
 use serde::Deserialize;
 
 /// More models than this in one attempt are garbage, not models.
-const MAX_MODELS: usize = 64;
+pub(crate) const MAX_MODELS: usize = 64;
 /// A longer name is garbage too.
 const MAX_MODEL_BYTES: usize = 200;
 
@@ -77,11 +77,13 @@ pub(crate) fn parse(line: &str) -> Option<Totals> {
     let sane = [tokens_in, tokens_out, tokens_cached]
         .iter()
         .all(|count| *count <= Tokens::MAX)
-        && totals
-            .model
-            .as_ref()
-            .is_none_or(|model| model.len() <= MAX_MODEL_BYTES && !model.chars().any(char::is_control));
+        && totals.model.as_deref().is_none_or(is_model_name);
     sane.then_some(totals)
+}
+
+/// Whether the server would take this as the name of a model.
+pub(crate) fn is_model_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_MODEL_BYTES && !text.chars().any(char::is_control)
 }
 
 /// The totals of an attempt, by model.

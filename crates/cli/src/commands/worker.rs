@@ -1,12 +1,14 @@
 //! `adjutant worker`: an agent that runs a command for each of its tasks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use adjutant_core::time::Span;
-use adjutant_worker::{Config, Notice};
+use adjutant_worker::workspace::{Kind, Workspaces};
+use adjutant_worker::{AdapterKind, Config, Notice};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Logging;
@@ -21,11 +23,17 @@ use crate::{logging, safeguards, signals, values};
 /// The task comes as JSON on stdin; exit code 0 is success and stdout the result. In arguments {title}, {description},
 /// {id} and {payload.x} are replaced, without a shell. ADJUTANT_TASK_ID, ADJUTANT_ATTEMPT, ADJUTANT_URL and
 /// ADJUTANT_TOKEN (good for this attempt alone) are in the environment.
+///
+/// The command lines of agents (claude, codex, gemini, opencode, cursor-agent, amp, goose, agy, aider) are known by their
+/// name: flags that make them work without a person and the prompt are added, and answer, usage, cost, session and rate
+/// limits are read from what they print.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   adjutant worker --id laptop --capabilities rust,docs -- ./agent.sh
   adjutant worker --id grep --capabilities search --max-load 4 -- grep -rn -- {payload.pattern} src
-  adjutant worker --id claude --capabilities code -- claude -p --output-format json -- {description}")]
+  adjutant worker --id claude --capabilities code -- claude --model sonnet --permission-mode acceptEdits
+  adjutant worker --id codex --capabilities code --adapter codex -- ./my-codex.sh --full-auto
+  adjutant worker --id coder --capabilities code --max-load 4 --workspace worktree -- claude")]
 pub(crate) struct Arguments {
     /// The agent's id
     #[arg(long)]
@@ -42,12 +50,17 @@ pub(crate) struct Arguments {
     /// The most tasks at a time; 0 is unlimited
     #[arg(long, default_value_t = 1, value_name = "N")]
     max_load: u32,
+    /// How the command is called and what it prints is understood [default: by the name of the program]
+    #[arg(long, value_name = "NAME", value_parser = adapter_names())]
+    adapter: Option<String>,
     /// The longest that one attempt may run, such as 30m
     #[arg(long, value_parser = values::span)]
     timeout: Option<Span>,
     /// Where the command runs
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
+    #[command(flatten)]
+    workspace: WorkspaceFlags,
     /// Let commands go on when the server is away for longer than their lease
     #[arg(long)]
     outlive_server: bool,
@@ -58,9 +71,29 @@ pub(crate) struct Arguments {
     command: Vec<String>,
 }
 
+/// Where each attempt works.
+#[derive(Args, Debug)]
+struct WorkspaceFlags {
+    /// What each attempt gets to work in: none (the worker's directory), dir (an empty one), or worktree (of a git
+    /// repository, with a branch of its own)
+    #[arg(long, value_name = "KIND", default_value = "none")]
+    workspace: Kind,
+    /// The clone that worktrees are of [default: where the command would run]
+    #[arg(long, value_name = "DIR")]
+    repository: Option<PathBuf>,
+    /// Where workspaces are put [default: beside the repository, with `.workspaces` after its name]
+    #[arg(long, value_name = "DIR")]
+    workspace_root: Option<PathBuf>,
+}
+
+fn adapter_names() -> PossibleValuesParser {
+    AdapterKind::ALL.map(AdapterKind::name).into()
+}
+
 impl Arguments {
-    fn config(&self) -> Config {
+    fn config(&self) -> Outcome<Config> {
         let mut config = Config::new(&self.id, self.command.clone());
+        config.adapter = self.adapter.as_deref().and_then(|name| name.parse().ok());
         let named = |list: &[String]| list.iter().filter(|one| !one.is_empty()).cloned().collect();
         config.name.clone_from(&self.name);
         config.capabilities = named(&self.capabilities);
@@ -70,14 +103,37 @@ impl Arguments {
             .timeout
             .map(|timeout| Duration::from_micros(timeout.as_micros().unsigned_abs()));
         config.cwd.clone_from(&self.directory);
+        config.workspaces = self.workspace.workspaces(self.directory.as_deref())?;
         config.outlive_server = self.outlive_server;
-        config
+        Ok(config)
+    }
+}
+
+impl WorkspaceFlags {
+    fn workspaces(&self, directory: Option<&Path>) -> Outcome<Option<Workspaces>> {
+        if self.workspace == Kind::None {
+            for (flag, value) in [
+                ("--repository", &self.repository),
+                ("--workspace-root", &self.workspace_root),
+            ] {
+                if value.is_some() {
+                    return Err(Failure::usage(format!("{flag}: there are no workspaces"))
+                        .hint("add --workspace worktree, or --workspace dir"));
+                }
+            }
+        }
+        let places = (
+            self.repository.as_deref().or(directory),
+            self.workspace_root.as_deref(),
+        );
+        Workspaces::placed(self.workspace, places.0, places.1)
+            .map_err(|error| Failure::usage(format!("--workspace: {error}")))
     }
 }
 
 /// Works until it is told to stop.
 pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
-    let mut config = arguments.config();
+    let mut config = arguments.config()?;
     if let Some(file) = context.configuration.ca_file() {
         // The command talks to the same server, from another directory perhaps.
         let file = std::path::absolute(&file).unwrap_or(file);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adjutant_client::Client;
+use adjutant_worker::workspace::Workspaces;
 use adjutant_worker::{Config, Notice};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -42,7 +43,7 @@ impl Crew {
             let (registered, registration) = watch::channel(false);
             crew.registrations.push(registration);
             let observer = observer(agent.id.clone(), progress.clone(), registered);
-            let mut config = config(fleet, agent);
+            let mut config = config(fleet, agent)?;
             config.keeper.clone_from(&keeper);
             let worker = adjutant_worker::run(client, config, crew.stop.clone(), Arc::new(observer));
             let id = agent.id.clone();
@@ -109,15 +110,22 @@ fn observer(
     }
 }
 
-fn config(fleet: &Fleet, agent: &AgentEntry) -> Config {
+fn config(fleet: &Fleet, agent: &AgentEntry) -> Outcome<Config> {
     let mut config = Config::new(&agent.id, agent.command.clone());
     config.name.clone_from(&agent.name);
     config.capabilities.clone_from(&agent.capabilities);
     config.models.clone_from(&agent.models);
     config.max_load = agent.max_load.unwrap_or(1);
+    // The file was checked: there is an adapter of that name.
+    config.adapter = agent.adapter().ok().flatten();
+    config.output_prices = fleet.output_prices();
     config.env = agent.env.clone().into_iter().collect();
     config.cwd = fleet.directory_of(agent);
-    config
+    // As the adapter.
+    let kind = agent.workspace().unwrap_or_default();
+    config.workspaces = Workspaces::placed(kind, config.cwd.as_deref(), None)
+        .map_err(|error| Failure::usage(format!("agent {}: workspace: {error}", agent.id)))?;
+    Ok(config)
 }
 
 /// Says which agent's command cannot be run, before anything is started.

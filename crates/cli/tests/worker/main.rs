@@ -6,6 +6,7 @@ mod environment;
 mod limits;
 #[path = "../support/mod.rs"]
 mod support;
+mod workspaces;
 
 use std::fs::{File, read_to_string};
 use std::path::PathBuf;
