@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, allowance, backup, completions, dispatch, doctor, events, limit, migrate_store, model, openapi,
-    repo, restore, serve, status, task, token, up, worker,
+    agent, allowance, backup, completions, dispatch, doctor, events, limit, mcp, migrate_store, model,
+    openapi, repo, restore, serve, status, task, token, up, worker,
 };
 
 /// Roll-call, routing and rations for fleets of AI agents.
@@ -91,6 +91,7 @@ pub(crate) enum Command {
     Up(up::Arguments),
     Worker(worker::Arguments),
     Dispatch(dispatch::Arguments),
+    Mcp(mcp::Arguments),
     /// Add, list and steer tasks
     #[command(subcommand)]
     Task(task::Command),

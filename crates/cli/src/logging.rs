@@ -9,13 +9,25 @@ use crate::arguments::Logging;
 use crate::configuration::{Configuration, LogFormat};
 use crate::failure::{Failure, Outcome};
 
+/// The library of the Model Context Protocol: it tells the beginning and the end of each request as news.
+const CHATTY: &str = "rmcp";
+
+/// A filter that leaves out what a library tells of each request, unless somebody asks for that by its name.
+fn quiet(level: &str) -> String {
+    if level.contains(CHATTY) {
+        level.to_owned()
+    } else {
+        format!("{level},{CHATTY}=error")
+    }
+}
+
 /// Starts logging to `writer`. What is not configured is logged from `default` on.
 pub(crate) fn start<W>(configuration: &Configuration, flags: &Logging, default: &str, writer: W) -> Outcome
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let (level, place) = configuration.log_level(flags, default);
-    let filter = EnvFilter::builder().parse(&level).map_err(|error| {
+    let filter = EnvFilter::builder().parse(quiet(&level)).map_err(|error| {
         Failure::usage(format!("{place}: `{level}` is not a log level: {error}"))
             .hint("write error, warn, info, debug or trace")
     })?;

@@ -13,7 +13,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("store", &["core"]),
     ("engine", &["core", "store"]),
     ("sim", &["core", "engine", "store"]),
-    ("server", &["core", "engine", "store", "wire"]),
+    ("mcp", &[]),
+    ("server", &["core", "engine", "mcp", "store", "wire"]),
     ("client", &["core", "wire"]),
     ("worker", &["client", "core", "wire"]),
     (

@@ -258,7 +258,7 @@ fn parse_retry_after(text: &str) -> Option<Duration> {
 }
 
 /// Reads an error of this API, or whatever another server or a proxy says instead.
-fn error_body(status: StatusCode, body: &[u8]) -> ErrorBody {
+pub(crate) fn error_body(status: StatusCode, body: &[u8]) -> ErrorBody {
     let code = status.as_u16();
     let retryable = matches!(code, 429 | 502..=504);
     if let Ok(mut known) = serde_json::from_slice::<ErrorBody>(body)

@@ -99,7 +99,10 @@ impl App {
     /// The router over all endpoints.
     pub(crate) fn router(self) -> Router {
         let routes = routes::all().split_for_parts().0.merge(routes::aliases());
-        self.guarded(routes)
+        // Tools ask for what they need as everyone else does, through the guard.
+        let api = self.clone().guarded(routes.clone());
+        let mcp = routes::mcp::route(api, self.config.max_body_bytes);
+        self.guarded(routes.merge(mcp))
     }
 
     /// These routes behind the guard, which also answers for what is not routed.

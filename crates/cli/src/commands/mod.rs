@@ -8,6 +8,7 @@ pub(crate) mod dispatch;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod limit;
+pub(crate) mod mcp;
 pub(crate) mod migrate_store;
 pub(crate) mod model;
 pub(crate) mod openapi;
@@ -30,6 +31,7 @@ pub(crate) async fn run(command: Command, context: Context) -> Outcome {
         Command::Serve(arguments) => serve::run(&arguments, &context).await,
         Command::Up(arguments) => up::run(&arguments, &context).await,
         Command::Dispatch(arguments) => dispatch::run(&arguments, &context).await,
+        Command::Mcp(arguments) => mcp::run(&arguments, &context).await,
         Command::Worker(arguments) => worker::run(&arguments, &context).await,
         Command::Task(command) => task::run(command, &context).await,
         Command::Agent(command) => agent::run(command, &context).await,

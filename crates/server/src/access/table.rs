@@ -68,8 +68,9 @@ pub(crate) struct Endpoint {
     pub(crate) may: Rights,
     /// The slugs that it may answer beside those that every endpoint with its method may.
     pub(crate) refuses: &'static [&'static [Slug]],
-    /// Another way to write a path that is in the table too; it is not documented again.
-    pub(crate) alias: bool,
+    /// Whether the description of the API leaves it out: another way to write a path that is in the table too (`alias`),
+    /// or a protocol that describes itself (`protocol`).
+    pub(crate) undescribed: bool,
 }
 
 const TASK: &[Slug] = &[Slug::TaskNotFound];
@@ -95,19 +96,20 @@ const CLAIM: &[Slug] = &[
     Slug::AgentQuarantined,
 ];
 
-/// `METHOD "path" who | may [refusals]`, one endpoint a line.
+/// `METHOD "path" who | may [refusals]`, one endpoint a line, and why it is not described where that is so.
 macro_rules! table {
-    ($($method:ident $path:literal $($who:ident)|+ [$($refuses:expr),*] $($alias:ident)?;)*) => {
+    ($($method:ident $path:literal $($who:ident)|+ [$($refuses:expr),*] $($note:ident)?;)*) => {
         vec![$(Endpoint {
             method: Method::$method,
             path: $path,
             may: Rights(0)$(.or($who))+,
             refuses: &[$($refuses),*],
-            alias: table!(@$($alias)?),
+            undescribed: table!(@$($note)?),
         },)*]
     };
     (@) => { false };
     (@alias) => { true };
+    (@protocol) => { true };
 }
 
 /// All endpoints.
@@ -170,6 +172,8 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         POST   "/api/usage"                          AGENT | ATTEMPT               [TASK, &[Slug::StaleAttempt, Slug::NotHolder, Slug::JobIsTask]];
         GET    "/api/status"                         SUBMIT | READ                 [];
         GET    "/api/events"                         SUBMIT | READ                 [];
+
+        POST   "/mcp"                                SUBMIT | READ | AGENT | ATTEMPT [] protocol;
 
         GET    "/api/tokens"                         ADMIN                         [];
         POST   "/api/tokens"                         ADMIN                         [TOKEN];
@@ -335,7 +339,9 @@ mod tests {
             let line = format!("{} {}", endpoint.method, endpoint.path);
             assert!(may(Some("admin"), &line), "{line}");
             if endpoint.may != OPEN {
-                let expected = endpoint.method == Method::GET && endpoint.path != "/api/tokens";
+                let reads = endpoint.method == Method::GET && endpoint.path != "/api/tokens";
+                // What is asked by way of it is let in, or not, by the line of its own.
+                let expected = reads || endpoint.path == "/mcp";
                 assert_eq!(may(Some("read"), &line), expected, "{line}");
             }
         }

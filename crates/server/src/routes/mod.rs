@@ -9,6 +9,7 @@ mod batch;
 mod events;
 mod health;
 mod limits;
+pub(crate) mod mcp;
 mod metrics;
 mod models;
 pub(crate) mod openapi;

@@ -76,7 +76,7 @@ pub(super) fn head() -> OpenApi {
 
 /// Adds to every operation the errors that it can answer, and the token that it asks for.
 fn complete(openapi: &mut OpenApi) {
-    for endpoint in endpoints().iter().filter(|endpoint| !endpoint.alias) {
+    for endpoint in endpoints().iter().filter(|endpoint| !endpoint.undescribed) {
         if let Some(operation) = openapi
             .paths
             .paths
@@ -164,7 +164,7 @@ mod tests {
             .collect();
         let listed: BTreeSet<String> = endpoints()
             .iter()
-            .filter(|endpoint| !endpoint.alias)
+            .filter(|endpoint| !endpoint.undescribed)
             .map(|endpoint| format!("{} {}", endpoint.method, endpoint.path))
             .collect();
         assert_eq!(routed, listed);

@@ -74,6 +74,7 @@ const MATRIX: &str = "\
 | `POST /api/usage (as itself)` | 401 | 401 | yes | 403 | 403 | yes | 409 | yes | yes | 403 | 409 |
 | `GET /api/status` | 401 | 401 | yes | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 |
 | `GET /api/events` | 401 | 401 | yes | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `POST /mcp` | 401 | 401 | yes | yes | yes | yes | yes | yes | yes | yes | yes |
 | `GET /api/tokens` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
 | `POST /api/tokens` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
 | `DELETE /api/tokens/{name}` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
@@ -236,6 +237,7 @@ fn body(method: &str, path: &str, case: &str, agent: &str, task: &str) -> Option
     };
     Some(match (method, parts.as_slice()) {
         ("GET" | "DELETE", _) => return None,
+        ("POST", []) => json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}),
         ("POST", ["tasks"]) => json!({"id": "new", "title": "x"}),
         ("PATCH", _) => match case {
             "progress" | "attempt 1" => with_attempt(json!({"progress": 10})),

@@ -6,6 +6,7 @@ mod events;
 mod fuzz;
 mod limits;
 mod matrix;
+mod mcp;
 mod overload;
 mod tasks;
 
