@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     logging: Logging,
 }
 
-/// From a tenth of a second to a day.
+/// From a second to a day.
 fn interval(text: &str) -> Result<Duration, String> {
     let span = values::span(text)?;
     if span < Span::from_secs(1) || span > Span::DAY {

@@ -1,6 +1,6 @@
 //! Who could take something: the agents that are registered here, as the router sees them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use adjutant_client::{Client, Error};
 use adjutant_core::agent::AgentStatus;
@@ -9,6 +9,9 @@ use adjutant_core::router::plain::Plain;
 use adjutant_core::router::{Ask, Candidate, Load, Profile, Route as _};
 use adjutant_core::task::{Demand, Priority};
 use adjutant_wire::{Agent, Task};
+
+/// No more is claimed for an agent while so much waits for it here, however much it could take.
+const MAX_WAITING: usize = 16;
 
 /// The agents with room, and which of them their allowance refuses.
 pub(super) struct Fleet {
@@ -20,9 +23,13 @@ impl Fleet {
     /// The agents as they are now, each with what it is about to be given beside that.
     pub(super) fn new<'a>(agents: &[Agent], about: impl Iterator<Item = &'a str>) -> Self {
         let mut candidates: Vec<Candidate> = agents.iter().map(candidate).collect();
+        let mut waiting: HashMap<&str, usize> = HashMap::new();
         for id in about {
+            *waiting.entry(id).or_default() += 1;
             if let Some(candidate) = candidates.iter_mut().find(|one| one.id.as_str() == id) {
                 load_one_more(candidate);
+                // Something holds them back that is not to be seen here: a limit of the fleet, a lock.
+                candidate.has_room &= waiting[id] < MAX_WAITING;
             }
         }
         candidates.retain(Candidate::takes);

@@ -7,8 +7,10 @@ use adjutant_core::task::Status;
 use adjutant_core::time::Timestamp;
 use adjutant_wire::{Completion, ModelUse, Task, TaskPatch, UsageReport};
 
-use super::{Charge, Dispatch, Notice, is_transient, mirror};
+use super::{Charge, Dispatch, Notice, mirror};
 
+/// What is left of an output that was too long for the other side.
+const SHORT_OUTPUT_BYTES: usize = 64 << 10;
 /// Tasks in progress there that are looked through in a round.
 const MAX_IN_PROGRESS: usize = 100_000;
 
@@ -52,13 +54,11 @@ impl Dispatch {
             return Ok(());
         }
         let agent = task.claimed_by.clone().unwrap_or_default();
-        let found = self.source.newest(task, &self.here).await?;
+        let attempt = mirror::current_attempt(task);
+        let found = self.source.newest(&task.id, attempt, &self.here).await?;
         let mirror = match found {
             Some(mirror) if self.is_ours(task, &mirror, &agent).await? => mirror,
-            other => {
-                if let Some(mirror) = other {
-                    mirror::cancel(&mirror.id, &self.here).await?;
-                }
+            _ => {
                 if !self.charges.contains_key(&task.id) {
                     self.foreign.insert(task.id.clone(), task.claimed_at);
                 }
@@ -75,22 +75,21 @@ impl Dispatch {
     /// Whether it was claimed for this mirror.
     async fn is_ours(&self, task: &Task, mirror: &Task, agent: &str) -> Result<bool, Error> {
         if mirror::is_over(mirror) && !mirror::is_let_go(mirror) {
-            // The claim was refused.
+            // Nothing was claimed for it.
             return Ok(false);
         }
-        let are_numbered = task.attempt > 0;
-        if are_numbered && mirror::is_let_go(mirror) {
-            // It has the number of the attempt, or a later one.
-            return Ok(true);
-        }
-        if are_numbered {
+        if task.attempt > 0 {
+            if mirror::is_let_go(mirror) {
+                // That is done only after the claim of the attempt that it is named for.
+                return Ok(true);
+            }
             // Between a claim and letting go the process was killed, or somebody else was faster: the same claim made
             // again is answered as the first time.
             let key = mirror::claim_key(mirror);
             return match self.there.claim_task(&task.id, Some(agent), Some(&key)).await {
-                Ok(_) => Ok(true),
-                Err(error) if is_transient(&error) => Err(error),
-                Err(_) => Ok(false),
+                Ok(answer) => Ok(answer.task.attempt == task.attempt),
+                Err(error) if matches!(error.code(), Some(404 | 409 | 422)) => Ok(false),
+                Err(error) => Err(error),
             };
         }
         // A side without numbers does not know claims that are made again either: the name must do.
@@ -120,50 +119,60 @@ impl Dispatch {
 
     async fn tell_end(&mut self, id: &str, charge: &Charge, mirror: &Task) -> Result<(), Error> {
         let success = mirror.status == Status::Completed;
-        let result = mirror.result.clone().unwrap_or_default();
-        let mut completion = Completion {
-            success,
-            output: result.output,
-            artifacts: result.artifacts,
-            error_message: match &mirror.fail_reason {
-                Some(reason) if result.error_message.is_empty() && !success => reason.clone(),
-                _ => result.error_message,
-            },
-            attempt: charge.attempt,
-            agent_id: Some(charge.agent.clone()),
-            ..Completion::default()
-        };
-        match mirror.usage.models.as_slice() {
-            [] => {}
-            [only] => {
-                completion.model.clone_from(&only.model);
-                completion.tokens_in = Some(only.tokens.tokens_in);
-                completion.tokens_out = Some(only.tokens.tokens_out);
-                completion.tokens_cached = Some(only.tokens.tokens_cached);
-                completion.cost = Some(only.cost);
-            }
-            several => {
-                for used in several {
-                    self.tell_usage(id, charge, used).await?;
-                }
-            }
+        let mut completion = completion(mirror, &charge.agent, charge.attempt);
+        if mirror.usage.models.len() > 1 {
+            self.tell_use(id, charge, mirror).await?;
         }
-        match self.there.complete_task(id, &completion).await {
-            Ok(_) => (self.tell)(Notice::Ended {
-                task: id.to_owned(),
-                success,
-            }),
-            Err(error) if is_transient(&error) => return Err(error),
-            Err(error) => (self.tell)(Notice::Refused {
-                task: id.to_owned(),
-                why: error.to_string(),
-            }),
+        let mut answer = self.there.complete_task(id, &completion).await;
+        if matches!(&answer, Err(error) if error.code() == Some(413)) {
+            // Who takes less than we do is told the end of it.
+            let from = completion.output.len().saturating_sub(SHORT_OUTPUT_BYTES);
+            let from = completion.output.ceil_char_boundary(from);
+            completion.output.drain(..from);
+            answer = self.there.complete_task(id, &completion).await;
+        }
+        self.settle(id, charge, answer, |task| Notice::Ended { task, success })
+    }
+
+    /// The last word on a task was answered. One that was refused for good is not said again.
+    fn settle<T>(
+        &mut self,
+        id: &str,
+        charge: &Charge,
+        answer: Result<T, Error>,
+        done: impl FnOnce(String) -> Notice,
+    ) -> Result<(), Error> {
+        match answer {
+            Ok(_) => (self.tell)(done(id.to_owned())),
+            Err(error) if error.is_retryable() => return Err(error),
+            Err(error) => {
+                self.foreign.insert(id.to_owned(), charge.claimed_at);
+                (self.tell)(Notice::Refused {
+                    task: id.to_owned(),
+                    why: error.to_string(),
+                });
+            }
         }
         self.charges.remove(id);
         Ok(())
     }
 
-    /// Tells what was used of one of several models: a completion names a single one.
+    /// Tells what was used, if it is more than was told. Only a side that numbers attempts is known to take it.
+    async fn tell_use(&mut self, id: &str, charge: &Charge, mirror: &Task) -> Result<(), Error> {
+        let used = &mirror.usage.models;
+        if charge.attempt.is_none() || is_told(used, &charge.told) {
+            return Ok(());
+        }
+        for one in used {
+            self.tell_usage(id, charge, one).await?;
+        }
+        if let Some(charge) = self.charges.get_mut(id) {
+            charge.told.clone_from(used);
+        }
+        Ok(())
+    }
+
+    /// Tells what was used of a model in all.
     async fn tell_usage(&self, id: &str, charge: &Charge, used: &ModelUse) -> Result<(), Error> {
         let report = UsageReport {
             agent_id: charge.agent.clone(),
@@ -178,7 +187,7 @@ impl Dispatch {
             ..UsageReport::default()
         };
         match self.there.report_usage(&report).await {
-            Err(error) if is_transient(&error) => Err(error),
+            Err(error) if error.is_retryable() => Err(error),
             Err(error) => {
                 tracing::warn!(task = id, %error, "usage was not taken");
                 Ok(())
@@ -201,10 +210,12 @@ impl Dispatch {
         };
         let Some(there) = there.filter(|task| is_held_by(task, charge)) else {
             mirror::cancel(&charge.mirror, &self.here).await?;
+            self.tell_use(id, charge, mirror).await?;
             self.charges.remove(id);
             (self.tell)(Notice::TakenAway { task: id.to_owned() });
             return Ok(());
         };
+        self.tell_use(id, charge, mirror).await?;
         let new_notes: Vec<&str> = mirror
             .notes
             .iter()
@@ -223,7 +234,7 @@ impl Dispatch {
         if patch.progress.is_some() || patch.notes.is_some() {
             match self.there.patch_task(id, &patch).await {
                 Ok(_) => {}
-                Err(error) if is_transient(&error) => return Err(error),
+                Err(error) if error.is_retryable() => return Err(error),
                 Err(error) => tracing::warn!(task = id, %error, "progress was not taken"),
             }
         }
@@ -242,15 +253,48 @@ impl Dispatch {
             agent_id: Some(charge.agent.clone()),
             ..TaskPatch::default()
         };
-        match self.there.patch_task(id, &patch).await {
-            Err(error) if is_transient(&error) => return Err(error),
-            Err(error) => tracing::warn!(task = id, %error, "a task was not given back"),
-            Ok(_) => {}
+        let answer = self.there.patch_task(id, &patch).await;
+        if let Ok(task) = &answer {
+            // Whoever cancelled it here does not want it to begin again at once.
+            self.rest(task);
         }
-        self.charges.remove(id);
-        (self.tell)(Notice::GivenBack { task: id.to_owned() });
-        Ok(())
+        self.settle(id, charge, answer, |task| Notice::GivenBack { task })
     }
+}
+
+/// How a mirror ended, for the agent that the task is claimed for.
+pub(super) fn completion(mirror: &Task, agent: &str, attempt: Option<u32>) -> Completion {
+    let result = mirror.result.clone().unwrap_or_default();
+    let success = mirror.status == Status::Completed;
+    let mut completion = Completion {
+        success,
+        output: result.output,
+        artifacts: result.artifacts,
+        error_message: match &mirror.fail_reason {
+            Some(reason) if result.error_message.is_empty() && !success => reason.clone(),
+            _ => result.error_message,
+        },
+        attempt,
+        agent_id: Some(agent.to_owned()),
+        ..Completion::default()
+    };
+    // A completion names a single model; what several used is told before it.
+    if let [only] = mirror.usage.models.as_slice() {
+        completion.model.clone_from(&only.model);
+        completion.tokens_in = Some(only.tokens.tokens_in);
+        completion.tokens_out = Some(only.tokens.tokens_out);
+        completion.tokens_cached = Some(only.tokens.tokens_cached);
+        completion.cost = Some(only.cost);
+    }
+    completion
+}
+
+/// Whether nothing was used since it was told.
+fn is_told(used: &[ModelUse], told: &[ModelUse]) -> bool {
+    used.len() == told.len()
+        && used.iter().zip(told).all(|(one, other)| {
+            one.model == other.model && one.tokens == other.tokens && one.cost == other.cost
+        })
 }
 
 /// Whether the claim is still the one that was made.

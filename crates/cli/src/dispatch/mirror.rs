@@ -13,7 +13,7 @@ const PREFIX: &str = "dispatch.";
 /// 9999-01-01: a mirror that is not let go is not dispatched before that.
 const NEVER: Timestamp = Timestamp::from_micros(253_370_764_800_000_000);
 /// Ids there that are longer stand in the mirror's as their digest: an id has 128 characters.
-const MAX_ID: usize = 96;
+const MAX_ID: usize = 88;
 /// Failures are retried there.
 const ATTEMPTS: u32 = 1;
 
@@ -36,8 +36,9 @@ impl Source {
         id.starts_with(PREFIX)
     }
 
-    /// The id of a task's mirror with this number.
-    fn mirror(&self, task: &str, number: u32) -> String {
+    /// The id of a mirror for this attempt there. There is a second one where the first is over: it was cancelled before
+    /// anything was claimed for it, or attempts there are not numbered.
+    fn mirror(&self, task: &str, attempt: u32, number: u32) -> String {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
         let name = if task.len() <= MAX_ID && task.bytes().all(is_plain) {
             task.to_owned()
@@ -45,14 +46,27 @@ impl Source {
             // No id there begins so and has this length at once, except one made for it.
             format!(":{}", digest(task, 32))
         };
-        format!("{}.{name}.{number}", self.prefix)
+        format!("{}.{name}.{attempt}.{number}", self.prefix)
     }
 
-    /// The newest mirror of a task in progress, if there is one.
-    pub(super) async fn newest(&self, task: &Task, here: &Client) -> Result<Option<Task>, Error> {
+    /// The task and the attempt that a mirror of this side stands for, where its id tells them.
+    pub(super) fn origin<'a>(&self, mirror: &'a str) -> Option<(&'a str, u32)> {
+        let rest = mirror.strip_prefix(&self.prefix)?.strip_prefix('.')?;
+        let (rest, _) = rest.rsplit_once('.')?;
+        let (task, attempt) = rest.rsplit_once('.')?;
+        (!task.starts_with(':')).then_some((task, attempt.parse().ok()?))
+    }
+
+    /// The newest mirror for this attempt, if there is one.
+    pub(super) async fn newest(
+        &self,
+        task: &str,
+        attempt: u32,
+        here: &Client,
+    ) -> Result<Option<Task>, Error> {
         let mut newest = None;
-        let mut number = task.attempt.max(1);
-        while let Some(mirror) = find(here, &self.mirror(&task.id, number)).await? {
+        let mut number = 1;
+        while let Some(mirror) = find(here, &self.mirror(task, attempt, number)).await? {
             newest = Some(mirror);
             number += 1;
         }
@@ -61,9 +75,10 @@ impl Source {
 
     /// The mirror for the next attempt of a task that waits: one that is not over, or a new one, held.
     pub(super) async fn next(&self, task: &Task, here: &Client) -> Result<Task, Error> {
-        let mut number = task.attempt + 1;
+        let attempt = next_attempt(task);
+        let mut number = 1;
         loop {
-            let id = self.mirror(&task.id, number);
+            let id = self.mirror(&task.id, attempt, number);
             let mirror = match find(here, &id).await? {
                 Some(mirror) => mirror,
                 None => match here.create_task(&held(task, id.clone()), Some(&id)).await {
@@ -79,6 +94,16 @@ impl Source {
             number += 1;
         }
     }
+}
+
+/// The attempt that a claim of a task that waits begins.
+pub(super) const fn next_attempt(task: &Task) -> u32 {
+    task.attempt + 1
+}
+
+/// The attempt that a task in progress is in. Where the other side does not number them all count as the first.
+pub(super) const fn current_attempt(task: &Task) -> u32 {
+    if task.attempt == 0 { 1 } else { task.attempt }
 }
 
 /// Lets go of a mirror: from now on agents may be given it.
@@ -171,7 +196,7 @@ mod tests {
         let long = "x".repeat(300);
         let tasks = ["task-1", "a/b c", "", "ü", "../..", long.as_str()];
         for task in tasks {
-            let id = source.mirror(task, u32::MAX);
+            let id = source.mirror(task, u32::MAX, 1_000);
             assert!(id.len() <= 128, "{id}");
             assert!(
                 id.bytes()
@@ -179,13 +204,22 @@ mod tests {
                 "{id}"
             );
             assert!(Source::made(&id));
-            assert_ne!(id, source.mirror(task, 1));
+            assert_ne!(id, source.mirror(task, 1, 1));
         }
-        assert_ne!(source.mirror("a/b", 1), source.mirror("a?b", 1));
+        assert_ne!(source.mirror("a/b", 1, 1), source.mirror("a?b", 1, 1));
         assert_ne!(
-            source.mirror("a", 1),
-            Source::new("http://elsewhere").mirror("a", 1)
+            source.mirror("a", 1, 1),
+            Source::new("http://elsewhere").mirror("a", 1, 1)
         );
+    }
+
+    #[test]
+    fn a_mirror_tells_what_it_stands_for() {
+        let source = Source::new("http://127.0.0.1:7717");
+        assert_eq!(source.origin(&source.mirror("a.b.7", 3, 2)), Some(("a.b.7", 3)));
+        assert_eq!(source.origin(&source.mirror("a/b", 3, 2)), None, "a digest");
+        assert_eq!(source.origin("dispatch.x.1.1"), None, "of another side");
+        assert_eq!(source.origin("task_1"), None);
     }
 
     #[test]

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use adjutant_client::{Backoff, Client, Error};
 use adjutant_core::time::Timestamp;
+use adjutant_wire::ModelUse;
 use futures_util::{Stream, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
 
@@ -52,7 +53,7 @@ pub(crate) enum Notice {
     Lost { task: String, why: String },
     /// The end of a task was told there.
     Ended { task: String, success: bool },
-    /// The end of a task was told there, and refused.
+    /// What was told there of a task was refused.
     Refused { task: String, why: String },
     /// A task was given back: its mirror was cancelled here.
     GivenBack { task: String },
@@ -71,10 +72,14 @@ struct Charge {
     agent: String,
     /// The number of the attempt there; none where the other side does not number them.
     attempt: Option<u32>,
+    /// When it was claimed, as they say there.
+    claimed_at: Option<Timestamp>,
     /// Whether the mirror has been given to an agent.
     is_started: bool,
     /// How many of its notes have been told there.
     notes: usize,
+    /// What was used, as it was told there last.
+    told: Vec<ModelUse>,
 }
 
 /// The two sides, and what is known of the work between them.
@@ -86,6 +91,10 @@ pub(crate) struct Dispatch {
     charges: BTreeMap<String, Charge>,
     /// Tasks in progress there that are not ours, with the time of their claim.
     foreign: HashMap<String, Option<Timestamp>>,
+    /// Mirrors that are held for tasks which were not to be had yet, by their ids there.
+    held: BTreeMap<String, String>,
+    /// Whether what an earlier process left has been looked for.
+    is_swept: bool,
     /// Tasks that are not to be had as they are, with the time of their last change, and until when.
     passed_over: HashMap<String, (Timestamp, Instant)>,
     tell: Box<dyn Fn(Notice) + Send + Sync>,
@@ -101,6 +110,8 @@ impl Dispatch {
             source,
             charges: BTreeMap::new(),
             foreign: HashMap::new(),
+            held: BTreeMap::new(),
+            is_swept: false,
             passed_over: HashMap::new(),
             tell: Box::new(tell),
         }
@@ -150,6 +161,11 @@ impl Dispatch {
     /// One round: what was claimed is followed, then more is claimed as far as agents have room.
     async fn round(&mut self) -> Result<(), Error> {
         self.follow().await?;
+        if !self.is_swept {
+            self.sweep().await?;
+            self.is_swept = true;
+        }
+        self.drop_held().await?;
         self.take().await
     }
 
@@ -166,13 +182,16 @@ impl Dispatch {
 
 /// The mirrors that end from now on, as they do. It only saves waiting for the next round: what is missed is found then.
 fn endings(here: Client) -> impl Stream<Item = String> {
-    let starts = futures_util::stream::unfold(here, |here| async move {
+    let starts = futures_util::stream::unfold((here, false), |(here, was_begun)| async move {
+        let mut pauses = was_begun;
         loop {
+            if std::mem::replace(&mut pauses, true) {
+                tokio::time::sleep(LONGEST_PAUSE / 20).await;
+            }
             match here.status().await {
-                Ok(status) => return Some((here.follow_events(status.last_seq), here)),
+                Ok(status) => return Some((here.follow_events(status.last_seq), (here, true))),
                 Err(error) => tracing::debug!(%error, "events are not followed yet"),
             }
-            tokio::time::sleep(LONGEST_PAUSE / 20).await;
         }
     });
     starts.flatten().filter_map(|event| async move {
@@ -181,13 +200,8 @@ fn endings(here: Client) -> impl Stream<Item = String> {
             .ok()?;
         let is_end = matches!(
             event.kind.as_str(),
-            "task_completed" | "task_failed" | "task_cancelled"
+            "task_completed" | "task_dead_lettered" | "task_cancelled"
         );
         event.task_id.filter(|id| is_end && Source::made(id))
     })
-}
-
-/// Whether the same call may succeed later without being changed; 429 is an answer like any other.
-fn is_transient(error: &Error) -> bool {
-    error.is_retryable() && error.code() != Some(429)
 }

@@ -265,10 +265,12 @@ fn a_claim_that_is_refused_costs_nothing() {
     ask(&sides.there, "POST", "/api/agents/a/drain", None).expect("it drains");
     sides.submit("one");
     let dispatcher = sides.dispatch();
-    let mirror = eventually("the mirror is cancelled", || {
-        sides.mirrors().into_iter().find(is("cancelled"))
-    });
-    assert_eq!(mirror["attempt"], 0, "nobody was given it");
+    let mirror = eventually("there is a mirror", || sides.mirrors().into_iter().next());
+    assert_eq!(
+        (&mirror["status"], &mirror["attempt"]),
+        (&json!("pending"), &json!(0)),
+        "nobody was given it"
+    );
     let used = ask(&sides.here, "GET", "/api/allowances/a/usage", None).unwrap();
     assert_eq!(used["jobs_started"], 0);
     ask(&sides.there, "DELETE", "/api/agents/a", None).expect("it is gone");
@@ -338,6 +340,73 @@ fn a_mirror_that_is_cancelled_here_gives_the_task_back() {
 }
 
 #[test]
+fn an_attempt_that_was_given_away_there_is_ended_before_the_next_one_begins() {
+    let sides = Sides::start();
+    let script = "if mkdir first 2>/dev/null; then exec sleep 300; else echo second; fi";
+    let _worker = sides.worker("a", "2", script);
+    sides.submit("one");
+    let dispatcher = sides.dispatch();
+    eventually("it runs", || {
+        sides.directory.path().join("first").exists().then_some(())
+    });
+    drop(dispatcher);
+    let release = json!({ "attempt": 1, "agent_id": "a" });
+    ask(&sides.there, "POST", "/api/tasks/one/release", Some(&release)).expect("it is released");
+    let _dispatcher = sides.dispatch();
+    let there = sides.eventually("one", is("completed"));
+    assert_eq!(
+        (&there["attempt"], &there["result"]["output"]),
+        (&json!(2), &json!("second\n"))
+    );
+    let mut ends: Vec<Value> = sides
+        .mirrors()
+        .iter()
+        .map(|mirror| mirror["status"].clone())
+        .collect();
+    ends.sort_by_key(Value::to_string);
+    assert_eq!(ends, ["cancelled", "completed"]);
+}
+
+#[test]
+fn two_dispatchers_at_once_do_each_task_once() {
+    let sides = Sides::start();
+    let _workers = ["a", "b"].map(|id| sides.worker(id, "4", "echo $ADJUTANT_TASK_ID >> done"));
+    let tasks: Vec<Value> = (0..40)
+        .map(|number| json!({ "id": format!("task-{number}"), "title": "work", "labels": ["work"] }))
+        .collect();
+    ask(&sides.there, "POST", "/api/batch/tasks", Some(&json!(tasks))).expect("they are accepted");
+    let _dispatchers = [sides.dispatch(), sides.dispatch()];
+    eventually("all are done", || {
+        (completed(&sides.there) == tasks.len()).then_some(())
+    });
+    let done = lines(sides.directory.path(), "done");
+    assert_eq!(
+        (done.len(), done.values().max()),
+        (tasks.len(), Some(&1)),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn what_an_earlier_process_left_for_nothing_is_cleared_away() {
+    let sides = Sides::start();
+    let _worker = sides.worker("a", "1", "true");
+    // Nothing is there by this name, or any more.
+    sides.submit("one");
+    let dispatcher = sides.dispatch();
+    sides.eventually("one", is("completed"));
+    let mirror = sides.mirrors().remove(0);
+    drop(dispatcher);
+    let left = mirror["id"].as_str().unwrap().replace(".one.1.1", ".gone.1.1");
+    let task = json!({ "id": left, "title": "left", "not_before": "9999-01-01T00:00:00Z" });
+    ask(&sides.here, "POST", "/api/tasks", Some(&task)).expect("it is accepted");
+    let _dispatcher = sides.dispatch();
+    eventually("it is cancelled", || {
+        sides.mirrors().into_iter().find(is("cancelled"))
+    });
+}
+
+#[test]
 fn what_nobody_here_can_do_is_left_there() {
     let sides = Sides::start();
     let _worker = sides.worker("a", "1", "true");
@@ -371,8 +440,8 @@ fn the_plainest_of_apis_will_do() {
     assert_eq!(said.code, 0, "{said:?}");
     let done = lines(sides.directory.path(), "done");
     assert_eq!((done.len(), done.values().max()), (5, Some(&1)), "{done:?}");
-    let cancelled = sides.mirrors().into_iter().filter(is("cancelled")).count();
-    assert_eq!(cancelled, 1, "the one that somebody else has");
+    let held = sides.mirrors().into_iter().filter(is("pending")).count();
+    assert_eq!(held, 1, "the one that is not to be had");
 }
 
 #[test]
