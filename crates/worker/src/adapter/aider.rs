@@ -2,7 +2,8 @@
 //!
 //! `Tokens: 1.2k sent, 340 received. Cost: $0.01 message, $0.05 session.` comes after each message: tokens are added up,
 //! and the cost of the session is the total. Its exit code says how it went, except that it ends well after an API
-//! failure: a line that begins with `litellm.` and names an error is one, unless another message came after it.
+//! failure: a line that begins with `litellm.`, the name of an error and a colon is one, unless a message came to its end
+//! after it. An answer may have such lines as well, but its `Tokens:` follow.
 
 use adjutant_core::attempt::Tokens;
 use adjutant_core::money::Money;
@@ -39,18 +40,33 @@ impl Reader for Aider {
     fn event(&mut self, _: &Value, _: &mut Report) {}
 
     fn line(&mut self, line: &str, report: &mut Report) {
+        let whole = line;
         let line = line.trim_start_matches(['>', ' ']);
         if let Some(named) = line.strip_prefix("Main model:").or(line.strip_prefix("Model:")) {
-            self.model = named.split_whitespace().next().map(str::to_owned);
+            // It is told once, at the start: later ones are words of an answer.
+            if self.model.is_none() {
+                self.model = named.split_whitespace().next().map(str::to_owned);
+            }
         } else if let Some((tokens, cost)) = line.strip_prefix("Tokens:").and_then(used) {
             let model = self.model.as_deref();
             report.tally.add(model, tokens, None);
-            report.tally.raise(model, Tokens::default(), cost);
+            report.tally.raise_all(model, Tokens::default(), cost);
             report.go_on();
-        } else if line.starts_with("litellm.") && line.contains("Error") {
-            report.fail(line);
+        } else if is_error(whole) {
+            report.fail(whole);
         }
     }
+}
+
+/// `litellm.RateLimitError: …`, where the line begins: what is quoted or indented is part of an answer, or of what a test
+/// printed.
+fn is_error(line: &str) -> bool {
+    let named = line
+        .strip_prefix("litellm.")
+        .and_then(|rest| rest.split_once(':'));
+    named.is_some_and(|(name, _)| {
+        name.ends_with("Error") && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
 }
 
 /// ` 1.2k sent, 300 cache write, 8k cache hit, 340 received. Cost: $0.01 message, $0.05 session.`
@@ -106,6 +122,22 @@ fn abbreviated(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_lines_that_litellm_begins_are_errors() {
+        assert!(is_error("litellm.APIError: APIError: it broke"));
+        for line in [
+            "litellm.RateLimitError is retried now.",
+            "litellm.exceptions.RateLimitError: x",
+            "litellm.completion: raises an Error",
+            "    litellm.RateLimitError: x",
+            "> litellm.RateLimitError: x",
+            "E litellm.RateLimitError: x",
+            "litellm.",
+        ] {
+            assert!(!is_error(line), "{line}");
+        }
+    }
 
     #[test]
     fn lines_about_tokens_are_read_leniently() {

@@ -14,6 +14,7 @@ use super::fields::{Names, count, dollars, is, text};
 use super::messages::{Counted, USAGE, texts};
 use super::report::{Limit, Report};
 use super::{Call, Cli, Past, Prints, Reader};
+use crate::usage::Totals;
 
 pub(super) const CLI: Cli = Cli {
     program: "claude",
@@ -154,19 +155,25 @@ impl Claude {
         report.settled = true;
     }
 
-    /// The totals of the run. Those by model count what helpers used as well.
+    /// The totals of the run. Those by model count what helpers used as well; they may name a model otherwise than its
+    /// messages do.
     fn totals(&self, event: &Value, report: &mut Report) {
         let by_model = event.get("modelUsage").and_then(Value::as_object);
-        let mut told = false;
-        for (model, usage) in by_model.into_iter().flatten() {
-            if let Some(tokens) = MODEL_USAGE.read(usage) {
-                report.tally.raise(Some(model), tokens, dollars(usage, "costUSD"));
-                told = true;
-            }
+        let by_model = by_model.into_iter().flatten().filter_map(|(model, usage)| {
+            Some(Totals {
+                model: Some(model.clone()),
+                tokens: MODEL_USAGE.read(usage)?,
+                cost: dollars(usage, "costUSD"),
+            })
+        });
+        let by_model: Vec<Totals> = by_model.collect();
+        if !by_model.is_empty() {
+            report.tally.raise_each(&by_model);
+            return;
         }
         let cost = dollars(event, "total_cost_usd");
         let tokens = event.get("usage").and_then(|usage| USAGE.read(usage));
-        if !told && (tokens.is_some() || cost.is_some()) {
+        if tokens.is_some() || cost.is_some() {
             let model = self.model.as_deref();
             report.tally.raise_all(model, tokens.unwrap_or_default(), cost);
         }

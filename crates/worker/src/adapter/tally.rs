@@ -14,6 +14,17 @@ pub(crate) struct Tally {
     changed: bool,
 }
 
+impl Totals {
+    /// Adds those of the same model under another name.
+    fn join(&mut self, other: &Self) {
+        self.tokens = bounded(self.tokens.plus(other.tokens));
+        self.cost = match (self.cost, other.cost) {
+            (Some(one), Some(other)) => Some(one + other),
+            (one, other) => one.or(other),
+        };
+    }
+}
+
 impl Tally {
     pub(super) const fn new(names: Vec<String>) -> Self {
         Self {
@@ -61,6 +72,68 @@ impl Tally {
         self.raise(model, tokens.beyond(used), cost);
     }
 
+    /// Takes totals of each model in that together are all that was used. What was counted under a name that is not among
+    /// them was one of these under another name: it stays, since totals never fall, and is not counted once more.
+    pub(super) fn raise_each(&mut self, models: &[Totals]) {
+        let mut models = by_name(models);
+        // Where it is open whose another name was, the one that used the most lacks what was counted under it.
+        models.sort_by_key(|model| model.tokens.counted());
+        let names = self.booked_under(&models);
+        let sum = |all: &[Totals]| {
+            let tokens = all
+                .iter()
+                .fold(Tokens::default(), |sum, one| sum.plus(one.tokens));
+            let cost: Money = all.iter().filter_map(|one| one.cost).sum();
+            (tokens, cost)
+        };
+        let ((tokens, cost), (counted, paid)) = (sum(&models), sum(&self.entries));
+        let (mut tokens, mut cost) = (tokens.beyond(counted), (cost - paid).or_zero());
+        for (model, name) in models.iter().zip(names) {
+            if model.tokens.is_zero() && model.cost.is_none_or(|cost| cost == Money::ZERO) {
+                continue;
+            }
+            let Some(entry) = self.entry(name.as_deref()) else {
+                continue;
+            };
+            let wanted = model.tokens.beyond(entry.tokens);
+            let more = wanted.beyond(wanted.beyond(tokens));
+            entry.tokens = bounded(entry.tokens.plus(more));
+            tokens = tokens.beyond(more);
+            if let Some(total) = model.cost {
+                let known = entry.cost.unwrap_or_default();
+                let more = (total - known).or_zero().min(cost);
+                entry.cost = Some(known + more);
+                cost -= more;
+            }
+            self.changed = true;
+        }
+    }
+
+    /// The names under which these models are counted: where one has none yet, that of an entry which is not among them
+    /// and looks like it, such as `us.anthropic.claude-opus-4-6-v1` for `claude-opus-4-6`, so that its tokens and their
+    /// cost stay together.
+    fn booked_under(&self, models: &[Totals]) -> Vec<Option<String>> {
+        let mut names: Vec<Option<String>> = models.iter().map(|model| model.model.clone()).collect();
+        let is_open = |name: &Option<String>| self.entries.iter().all(|entry| entry.model != *name);
+        let mut open: Vec<usize> = (0..names.len()).filter(|at| is_open(&names[*at])).collect();
+        for entry in &self.entries {
+            let Some(other) = entry.model.as_deref() else {
+                continue;
+            };
+            if models.iter().any(|model| model.model == entry.model) {
+                continue;
+            }
+            let alike = open.iter().enumerate().filter_map(|(index, at)| {
+                let name = models[*at].model.as_deref()?;
+                (other.contains(name) || name.contains(other)).then_some((name.len(), index))
+            });
+            if let Some((_, index)) = alike.max() {
+                names[open.swap_remove(index)] = Some(other.to_owned());
+            }
+        }
+        names
+    }
+
     /// The totals, by the names that the server knows, when there is something new in them.
     pub(crate) fn news(&mut self) -> Vec<Totals> {
         if !std::mem::take(&mut self.changed) {
@@ -79,13 +152,7 @@ impl Tally {
                     model: model.map(str::to_owned),
                     ..entry.clone()
                 }),
-                Some(known) => {
-                    known.tokens = bounded(known.tokens.plus(entry.tokens));
-                    known.cost = match (known.cost, entry.cost) {
-                        (Some(one), Some(other)) => Some(one + other),
-                        (one, other) => one.or(other),
-                    };
-                }
+                Some(known) => known.join(entry),
             }
         }
         totals
@@ -112,6 +179,23 @@ impl Tally {
         };
         self.entries.get_mut(at)
     }
+}
+
+/// The totals by the names under which they are counted. More models than one attempt can use are garbage.
+fn by_name(models: &[Totals]) -> Vec<Totals> {
+    let mut named: Vec<Totals> = Vec::new();
+    for model in models {
+        let name = name_of(model.model.as_deref());
+        if let Some(known) = named.iter_mut().find(|known| known.model.as_deref() == name) {
+            known.join(model);
+        } else if named.len() < MAX_MODELS {
+            named.push(Totals {
+                model: name.map(str::to_owned),
+                ..model.clone()
+            });
+        }
+    }
+    named
 }
 
 /// The server takes no more of one kind in a report.
@@ -232,8 +316,92 @@ mod tests {
         assert_eq!(tally.totals()[1].tokens, tokens(40), "totals never fall");
     }
 
+    /// Totals of a model.
+    fn used(model: &str, tokens_in: u64, nanos: i64) -> Totals {
+        Totals {
+            model: Some(model.to_owned()),
+            tokens: tokens(tokens_in),
+            cost: Some(Money::from_nanos(nanos)),
+        }
+    }
+
+    /// What was added before totals of each model came, and what is told after it: nanos of -1 are no cost.
+    fn after(added: &[(&str, u64)], models: &[Totals]) -> Vec<(String, u64, i64)> {
+        let mut tally = Tally::default();
+        for (model, count) in added {
+            tally.add(Some(model), tokens(*count), None);
+        }
+        tally.raise_each(models);
+        let told = tally.totals();
+        tally.raise_each(models);
+        assert_eq!(tally.totals(), told, "the same once more is nothing new");
+        let mut told: Vec<_> = told
+            .into_iter()
+            .map(|one| {
+                let cost = one.cost.map_or(-1, Money::as_nanos);
+                (one.model.unwrap_or_default(), one.tokens.tokens_in, cost)
+            })
+            .collect();
+        told.sort();
+        told
+    }
+
+    #[test]
+    fn what_was_counted_under_another_name_is_not_counted_once_more() {
+        let told = |told: &[(&str, u64, i64)]| -> Vec<(String, u64, i64)> {
+            told.iter()
+                .map(|(model, count, cost)| ((*model).to_owned(), *count, *cost))
+                .collect()
+        };
+        let (opus, long) = ("claude-opus-4-6", "us.anthropic.claude-opus-4-6-v1");
+        let (haiku, arn) = ("claude-haiku-4-5", "arn:aws:bedrock:1:profile/x");
+        let both = [used(opus, 530, 9), used(haiku, 400, 2)];
+        // The names are the same, or one is in the other.
+        assert_eq!(
+            after(&[(opus, 30)], &both),
+            told(&[(haiku, 400, 2), (opus, 530, 9)])
+        );
+        assert_eq!(
+            after(&[(long, 30)], &both),
+            told(&[(haiku, 400, 2), (long, 530, 9)])
+        );
+        assert_eq!(
+            after(&[(opus, 30)], &[used(long, 530, 9)]),
+            told(&[(opus, 530, 9)])
+        );
+        // No name says what it was.
+        assert_eq!(
+            after(&[(arn, 30)], &both),
+            told(&[(arn, 30, -1), (haiku, 400, 2), (opus, 500, 9)])
+        );
+        // Both names were streamed.
+        assert_eq!(
+            after(&[(opus, 30), (long, 100)], &both),
+            told(&[(haiku, 400, 2), (opus, 430, 9), (long, 100, -1)])
+        );
+        // More was told than it says: that stays.
+        assert_eq!(
+            after(&[(long, 900)], &[used(opus, 530, 9)]),
+            told(&[(long, 900, 9)])
+        );
+        // One model in two modes.
+        assert_eq!(
+            after(
+                &[(opus, 30)],
+                &[used("claude-opus-4-6[1m]", 20, 1), used(opus, 30, 2)]
+            ),
+            told(&[(opus, 50, 3)])
+        );
+    }
+
     #[test]
     fn garbage_does_not_grow_it() {
+        let mut tally = Tally::default();
+        let garbage: Vec<Totals> = (0..1_000)
+            .map(|number| used(&format!("garbage-{number}"), Tokens::MAX, i64::MAX))
+            .collect();
+        tally.raise_each(&garbage);
+        assert_eq!(tally.totals().len(), MAX_MODELS);
         let mut tally = Tally::default();
         for number in 0..1_000 {
             tally.add(Some(&format!("model-{number}")), tokens(Tokens::MAX), None);

@@ -1,4 +1,4 @@
-//! Git, as a program with arguments: no shell, nobody to ask, no hooks, and never for longer than a limit.
+//! Git, as a program with arguments: no shell, nobody to ask, no hooks, no secrets, and never for longer than a limit.
 
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
@@ -28,6 +28,28 @@ const SETTINGS: &[&str] = &[
     "maintenance.auto=false",
     "gc.auto=0",
     "advice.addEmbeddedRepo=false",
+];
+
+/// What git sees of the worker's environment, and nothing else: an agent may set a filter in the configuration that its
+/// worktree shares with the clone, and what git starts for it must not find the worker's tokens. None of these names a
+/// repository either: a worker may have been started from a hook of another one.
+const INHERITED: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
+    // A filter, or a clone that is not complete, may fetch what is checked out.
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
 ];
 
 /// How git is called.
@@ -89,11 +111,7 @@ impl Git {
         arguments: &[S],
     ) -> Result<Output, Error> {
         let mut command = Command::new("git");
-        for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"GIT_") {
-                command.env_remove(name);
-            }
-        }
+        command.env_clear().envs(inherited(std::env::vars_os()));
         if let Some(search) = &self.search {
             command.env("PATH", search);
         }
@@ -137,6 +155,13 @@ impl Git {
             }),
         }
     }
+}
+
+/// What of these variables git sees.
+pub(super) fn inherited(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> impl Iterator<Item = (OsString, OsString)> {
+    variables.filter(|(name, _)| INHERITED.iter().any(|known| name == known))
 }
 
 /// A process group that is over when this is dropped, also when the call is abandoned.

@@ -132,6 +132,15 @@ fn claude() -> Vec<Case> {
             .session(CLAUDE)
             .fails("exit code 137, and claude printed no result; not to be read as JSON: 1: Killed")
             .uses(SONNET, [510, 0, 1], None),
+        // Its messages name the model otherwise than its result.
+        case("claude/success_bedrock.jsonl", "All tests pass.")
+            .session(CLAUDE)
+            .uses(
+                "us.anthropic.claude-opus-4-6-v1",
+                [530, 9_000, 220],
+                Some(41_200_000),
+            )
+            .uses(haiku, [400, 0, 40], Some(4_400_000)),
         case("claude/unknown.jsonl", "All tests pass.").session(CLAUDE),
     ]
 }
@@ -309,6 +318,12 @@ fn aider() -> Vec<Case> {
                  again in 1m12s.",
             )
             .limited(72),
+        // What looks like words of aider is part of an answer.
+        case("aider/success_words.txt", "").uses("gpt-4o", [3_500, 0, 250], Some(30_000_000)),
+        // An answer came, and the next one did not.
+        case("aider/failure_later.txt", "")
+            .fails("litellm.InternalServerError: AnthropicException - Overloaded")
+            .uses("gpt-4o", [1_200, 0, 50], Some(10_000_000)),
         case("aider/recovered.txt", "").uses("gpt-4o", [1_200, 0, 50], None),
         case("aider/truncated.txt", "").exits(1, "boom").fails("exit code 1: boom"),
     ]

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::super::git::inherited;
 use super::super::worktree::Repository;
 use super::super::{Error, Kind, Occupant, Outcome, Workspaces};
 use super::{Scene, git, occupant, path};
@@ -322,6 +323,63 @@ fn the_environment_of_the_worker_leads_git_nowhere_else() {
         .env("GIT_INDEX_FILE", "/nowhere/index")
         .env("GIT_AUTHOR_NAME", "nobody")
         .env("LC_ALL", "de_DE.UTF-8")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// A token as workers have them.
+const TOKEN: &str = "adj_of-the-worker-and-nobody-else's";
+
+#[test]
+fn git_inherits_what_it_needs_and_no_secret() {
+    let header = format!("Authorization: Bearer {TOKEN}");
+    let variables = [
+        ("PATH", "/bin"),
+        ("ADJUTANT_TOKEN", TOKEN),
+        ("ADJUTANT_STORE", "postgres://user:password@host"),
+        ("HOME", "/home/tess"),
+        ("ALIAS", TOKEN),
+        ("HEADER", &header),
+        ("GIT_DIR", "/nowhere"),
+        ("PATHS", "/bin"),
+        ("https_proxy", "http://proxy"),
+    ];
+    let variables = variables.map(|(name, value)| (name.into(), value.into()));
+    let names: Vec<_> = inherited(variables.into_iter()).map(|(name, _)| name).collect();
+    assert_eq!(names, ["PATH", "HOME", "https_proxy"]);
+}
+
+#[tokio::test]
+async fn a_filter_that_an_agent_sets_sees_nothing_of_the_worker() {
+    let scene = Scene::new();
+    write_script(&scene.at("spy"), "#!/bin/sh\nenv >>\"$0.env\"\nexec cat\n");
+    let workspace = scene.open("t", 1).await;
+    let place = path(&workspace);
+    // The configuration is that of the clone.
+    let spy = scene.at("spy").display().to_string();
+    git(&place, &["config", "filter.spy.clean", &spy]);
+    fs::write(place.join(".gitattributes"), "*.txt filter=spy\n").unwrap();
+    fs::write(place.join("a.txt"), "work\n").unwrap();
+    let report = workspace.close(Outcome::Success).await;
+    assert_eq!((report.note, report.kept), (None, None));
+    let seen = fs::read_to_string(scene.at("spy.env")).unwrap();
+    assert!(seen.contains("PATH="), "{seen}");
+    assert!(!seen.contains("ADJUTANT_") && !seen.contains(TOKEN), "{seen}");
+}
+
+#[test]
+fn a_filter_sees_nothing_of_a_worker_that_has_secrets_either() {
+    // This program once more, with the environment of such a worker.
+    let name = "workspace::tests::hostile::a_filter_that_an_agent_sets_sees_nothing_of_the_worker";
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env("ADJUTANT_TOKEN", TOKEN)
+        .env("ADJUTANT_ADMIN_TOKEN", "the token of the admin")
+        .env("ADJUTANT_STORE", "postgres://user:password@host")
+        .env("ALIAS", TOKEN)
+        .env("HEADER", format!("Authorization: Bearer {TOKEN}"))
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
