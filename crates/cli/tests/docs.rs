@@ -61,6 +61,16 @@ fn assert_prints(command: &str, printed: &str, shown: &str) {
 
 #[test]
 fn curl_alone_drives_a_whole_life() {
+    follow("docs/api.md", 12);
+}
+
+#[test]
+fn curl_alone_hands_over_work_as_another_agent() {
+    follow("docs/a2a.md", 3);
+}
+
+/// Runs the commands of a document, which has at least so many, and compares what they print.
+fn follow(document: &str, least: usize) {
     if Command::new("curl")
         .arg("--version")
         .stdout(Stdio::null())
@@ -68,12 +78,12 @@ fn curl_alone_drives_a_whole_life() {
         .is_err()
     {
         // The document is about curl, but the program does not need it: a machine without it can still test the rest.
-        eprintln!("curl is not installed: docs/api.md was not run");
+        eprintln!("curl is not installed: {document} was not run");
         return;
     }
     let server = Server::start();
-    let examples = examples(&read("docs/api.md"));
-    assert!(examples.len() >= 12, "the document has lost its commands");
+    let examples = examples(&read(document));
+    assert!(examples.len() >= least, "{document} has lost its commands");
     // One shell runs all of them, as a reader would; a line that no command prints parts what they print.
     let parting = "----- next -----";
     let script: Vec<String> = examples

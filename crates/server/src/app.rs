@@ -19,6 +19,7 @@ use http::StatusCode;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::a2a::card::Skills;
 use crate::access::caller::Caller;
 use crate::access::directory::{Directory, Pass};
 use crate::access::guard::guard;
@@ -30,7 +31,7 @@ use crate::body::BodyBounds;
 use crate::config::Config;
 use crate::failure::{Failure, error_body};
 use crate::serve::ServeError;
-use crate::{page, routes, view};
+use crate::{a2a, page, routes, view};
 
 /// Tasks whose texts are read at a time where it is not known how long they are.
 const PRESENTED_AT_A_TIME: usize = 16;
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) answers: Arc<Semaphore>,
     /// One for each event stream that may be open.
     pub(crate) streams: Arc<Semaphore>,
+    /// What the agent card of A2A offers.
+    pub(crate) skills: Skills,
     /// Ends streams when the server stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -90,6 +93,7 @@ impl App {
             bodies: BodyBounds::new(config.max_body_memory_bytes, config.stall_timeout),
             answers: Arc::new(Semaphore::new(config.max_answer_memory_bytes >> 10)),
             streams: Arc::new(Semaphore::new(config.max_streams)),
+            skills: Skills::default(),
             handle,
             config,
             shutdown,
@@ -102,7 +106,7 @@ impl App {
         // Tools ask for what they need as everyone else does, through the guard.
         let api = self.clone().guarded(routes.clone());
         let mcp = routes::mcp::route(api, self.config.max_body_bytes);
-        self.guarded(routes.merge(mcp))
+        self.guarded(routes.merge(mcp).merge(a2a::routes()))
     }
 
     /// These routes behind the guard, which also answers for what is not routed.

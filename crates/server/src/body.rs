@@ -238,13 +238,19 @@ fn too_large(limit: usize) -> Rejection {
     )
 }
 
+/// Types of bodies that are JSON. No web page can send one of them to another site unasked.
+const JSON_TYPES: [&str; 2] = ["application/json", "application/a2a+json"];
+
 /// Whether the content type is JSON, parameters aside.
 fn is_json(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
-        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+        .is_some_and(|essence| {
+            let essence = essence.trim();
+            JSON_TYPES.iter().any(|json| essence.eq_ignore_ascii_case(json))
+        })
 }
 
 #[cfg(test)]
@@ -275,6 +281,8 @@ mod tests {
     async fn only_json_is_taken_and_an_empty_body_needs_no_type() {
         let json = [(CONTENT_TYPE, "Application/JSON; charset=utf-8")];
         assert_eq!(read(&json, "{}", 9).await.unwrap(), "{}");
+        let a2a = [(CONTENT_TYPE, "application/a2a+json")];
+        assert_eq!(read(&a2a, "{}", 9).await.unwrap(), "{}");
         assert_eq!(read(&[], "", 9).await.unwrap(), "");
         for other in [
             vec![],

@@ -196,7 +196,7 @@ fn request_digest(parts: &Parts, body: &[u8]) -> [u8; 32] {
 }
 
 /// A parameter of the path, decoded.
-async fn path_param(parts: &mut Parts, name: &str) -> Result<String, Failure> {
+pub(crate) async fn path_param(parts: &mut Parts, name: &str) -> Result<String, Failure> {
     let params = RawPathParams::from_request_parts(parts, &())
         .await
         .map_err(|error| {

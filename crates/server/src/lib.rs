@@ -7,6 +7,7 @@
 //! # Not here
 //! The rules: `adjutant-core`. Time, waiting and commits: `adjutant-engine`. Flags and files: the command line.
 
+mod a2a;
 mod access;
 mod app;
 mod attempt_token;

@@ -50,7 +50,8 @@ fn place(stored: &StoredTask) -> (adjutant_core::task::Priority, adjutant_core::
     (stored.task.priority, stored.task.key)
 }
 
-fn weight(stored: &StoredTask) -> usize {
+/// How many bytes of text a stored task has.
+pub(crate) fn weight(stored: &StoredTask) -> usize {
     let details = &stored.details;
     let body = &details.body;
     let files: usize = body.files.iter().map(String::len).sum();

@@ -24,7 +24,7 @@ use crate::view;
 const PAGE: usize = 256;
 /// A line without meaning is sent after so long without events, so that dead connections are noticed and proxies
 /// keep live ones.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Who finds no place is told to come back after so long.
 const PATIENCE: Span = Span::from_secs(5);
 /// How long to wait when the signal was ahead of what could be read.
@@ -49,13 +49,7 @@ impl EventStream {
     /// # Errors
     /// When as many streams are open as may be.
     pub(crate) fn open(app: App, since: u64, pass: Option<Pass>) -> Result<Self, Rejection> {
-        let place = Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
-            Rejection::new(
-                Slug::Overloaded,
-                "as many event streams are open as this server can feed",
-            )
-            .retry_after(Some(PATIENCE))
-        })?;
+        let place = place(&app)?;
         Ok(Self {
             last_seq: app.handle.last_seq(),
             app,
@@ -83,15 +77,10 @@ impl EventStream {
             return Some(Bytes::from_static(b"retry: 1000\n\n"));
         }
         let (app, pass) = (self.app.clone(), self.pass);
-        // A busy stream never rests long enough for the watch below.
-        if let Some(pass) = pass {
-            let _ = app.directory.find(&pass.digest, false).await;
-        }
+        look_at_token(&app, pass).await;
         tokio::select! {
             biased;
-            () = app.shutdown.cancelled() => None,
-            () = app.until_revoked(pass) => None,
-            () = watch_tokens(&app, pass) => None,
+            () = until_over(&app, pass) => None,
             chunk = self.advance() => chunk,
         }
     }
@@ -127,6 +116,38 @@ impl EventStream {
                 Err(_) => return Some(Bytes::from_static(b":\n\n")),
             }
         }
+    }
+}
+
+/// One of the streams that may be open.
+///
+/// # Errors
+/// When all of them are.
+pub(crate) fn place(app: &App) -> Result<OwnedSemaphorePermit, Rejection> {
+    Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
+        Rejection::new(
+            Slug::Overloaded,
+            "as many event streams are open as this server can feed",
+        )
+        .retry_after(Some(PATIENCE))
+    })
+}
+
+/// Sees to it that a stream notices when its token was revoked elsewhere: a busy one never rests long enough for the
+/// watch of [`until_over`].
+pub(crate) async fn look_at_token(app: &App, pass: Option<Pass>) {
+    if let Some(pass) = pass {
+        let _ = app.directory.find(&pass.digest, false).await;
+    }
+}
+
+/// Waits until a stream must end: the server stops, or the token that opened it is revoked.
+pub(crate) async fn until_over(app: &App, pass: Option<Pass>) {
+    tokio::select! {
+        biased;
+        () = app.shutdown.cancelled() => {}
+        () = app.until_revoked(pass) => {}
+        () = watch_tokens(app, pass) => {}
     }
 }
 

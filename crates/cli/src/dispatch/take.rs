@@ -134,15 +134,13 @@ impl Dispatch {
             Ok(answer) => answer.task,
             Err(error) if matches!(error.code(), Some(404 | 409 | 422 | 429)) => {
                 // Whoever does not know keys refuses the repetition of a claim whose answer was lost.
-                match self.plainly_claimed(task, agent, &error).await? {
-                    Some(claimed) => claimed,
-                    None => {
-                        // The mirror stays for the next time, or for whoever has claimed for it under the same key.
-                        self.held.insert(task.id.clone(), mirror.id.clone());
-                        self.pass_over(task, &error);
-                        return Ok(false);
-                    }
-                }
+                let Some(claimed) = self.plainly_claimed(task, agent, &error).await? else {
+                    // The mirror stays for the next time, or for whoever has claimed for it under the same key.
+                    self.held.insert(task.id.clone(), mirror.id.clone());
+                    self.pass_over(task, &error);
+                    return Ok(false);
+                };
+                claimed
             }
             // Whether it was claimed is not known: the next round asks.
             Err(error) => return Err(error),
@@ -230,7 +228,7 @@ impl Dispatch {
                 });
                 if is_held_for && !mirror::is_let_go(&mirror) {
                     self.held.insert(task.to_owned(), mirror.id.clone());
-                } else if !there.is_some_and(|task| task.status == Status::InProgress) {
+                } else if there.is_none_or(|task| task.status != Status::InProgress) {
                     mirror::cancel(&mirror.id, &self.here).await?;
                     (self.tell)(Notice::TakenAway {
                         task: task.to_owned(),

@@ -29,7 +29,8 @@ pub(crate) const AGENT: Rights = Rights(8);
 pub(crate) const ATTEMPT: Rights = Rights(16);
 
 impl Rights {
-    const fn or(self, other: Self) -> Self {
+    /// The kinds that are in either set.
+    pub(crate) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
@@ -178,6 +179,18 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         GET    "/api/tokens"                         ADMIN                         [];
         POST   "/api/tokens"                         ADMIN                         [TOKEN];
         DELETE "/api/tokens/{name}"                  ADMIN                         [NO_TOKEN];
+
+        GET    "/.well-known/agent-card.json"        OPEN                          [] protocol;
+        POST   "/message:send"                       SUBMIT                        [] protocol;
+        POST   "/message:stream"                     SUBMIT                        [] protocol;
+        GET    "/tasks"                              SUBMIT | READ | AGENT         [] protocol;
+        GET    "/tasks/{id}"                         SUBMIT | READ | AGENT         [] protocol;
+        POST   "/tasks/{id}"                         SUBMIT | READ                 [] protocol;
+        GET    "/tasks/{id}/pushNotificationConfigs" SUBMIT | READ                 [] protocol;
+        POST   "/tasks/{id}/pushNotificationConfigs" SUBMIT                        [] protocol;
+        GET    "/tasks/{id}/pushNotificationConfigs/{config}" SUBMIT | READ        [] protocol;
+        DELETE "/tasks/{id}/pushNotificationConfigs/{config}" SUBMIT               [] protocol;
+        GET    "/extendedAgentCard"                  SUBMIT | READ | AGENT         [] protocol;
     }
 }
 
@@ -340,8 +353,10 @@ mod tests {
             assert!(may(Some("admin"), &line), "{line}");
             if endpoint.may != OPEN {
                 let reads = endpoint.method == Method::GET && endpoint.path != "/api/tokens";
-                // What is asked by way of it is let in, or not, by the line of its own.
-                let expected = reads || endpoint.path == "/mcp";
+                // To follow a task is to read it, by whatever method; what is asked by way of /mcp is let in, or not, by the
+                // line of its own.
+                let follows = endpoint.path == "/tasks/{id}" && endpoint.method == Method::POST;
+                let expected = reads || follows || endpoint.path == "/mcp";
                 assert_eq!(may(Some("read"), &line), expected, "{line}");
             }
         }

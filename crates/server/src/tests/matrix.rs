@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::Router;
+use axum::response::Response;
 use axum::routing::get;
 use serde_json::{Value, json};
 
@@ -78,6 +79,19 @@ const MATRIX: &str = "\
 | `GET /api/tokens` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
 | `POST /api/tokens` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
 | `DELETE /api/tokens/{name}` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /.well-known/agent-card.json` | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes |
+| `POST /message:send` | 401 | 401 | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `POST /message:stream` | 401 | 401 | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /tasks` | 401 | 401 | yes | yes | yes | yes | yes | yes | 403 | 403 | 403 |
+| `GET /tasks/{id}` | 401 | 401 | yes | yes | yes | yes | 403 | yes | 403 | 403 | 403 |
+| `GET /tasks/{id} (subscribe)` | 401 | 401 | yes | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `POST /tasks/{id} (cancel)` | 401 | 401 | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `POST /tasks/{id} (subscribe)` | 401 | 401 | yes | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /tasks/{id}/pushNotificationConfigs` | 401 | 401 | 400 | 400 | 400 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `POST /tasks/{id}/pushNotificationConfigs` | 401 | 401 | 400 | 400 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /tasks/{id}/pushNotificationConfigs/{config}` | 401 | 401 | 400 | 400 | 400 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `DELETE /tasks/{id}/pushNotificationConfigs/{config}` | 401 | 401 | 400 | 400 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /extendedAgentCard` | 401 | 401 | 400 | 400 | 400 | 400 | 400 | 400 | 403 | 403 | 403 |
 ";
 
 /// The columns of the table.
@@ -207,6 +221,8 @@ impl World {
         let path = path
             .replace("/api/tasks/{id}", &format!("/api/tasks/{task}"))
             .replace("/api/agents/{id}", &format!("/api/agents/{agent}"))
+            .replace("/tasks/{id}", &format!("/tasks/{task}"))
+            .replace("{config}", "1")
             .replace("{agent_id}", agent)
             .replace("/api/limits/{scope}/{name}", "/api/limits/repo:o/n")
             .replace("{scope}", "fleet")
@@ -215,8 +231,27 @@ impl World {
             .replace("{owner}", "o")
             .replace("{name}", if path.contains("tokens") { "spare" } else { "n" });
         let speaker = self.speaker(who).await;
+        let is_a2a = path.starts_with("/tasks/");
+        let path = match case {
+            "cancel" | "subscribe" if is_a2a => format!("{path}:{case}"),
+            _ => path,
+        };
         let body = body(method, &path, case, agent, task).map(|body| body.to_string());
+        if path.ends_with(":stream") || path.ends_with(":subscribe") {
+            // It does not end by itself: how it begins says all.
+            return begins(&speaker.send(method, &path, &[], body).await);
+        }
         speaker.ask(method, &path, &[], body).await
+    }
+}
+
+/// An answer of which nothing but the head is read.
+fn begins(response: &Response) -> Reply {
+    Reply {
+        status: response.status(),
+        headers: response.headers().clone(),
+        body: Value::Null,
+        text: String::new(),
     }
 }
 
@@ -235,6 +270,12 @@ fn body(method: &str, path: &str, case: &str, agent: &str, task: &str) -> Option
         }
         body
     };
+    if path.starts_with("/message:") {
+        return Some(json!({
+            "message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "x"}]},
+            "configuration": {"returnImmediately": true},
+        }));
+    }
     Some(match (method, parts.as_slice()) {
         ("GET" | "DELETE", _) => return None,
         ("POST", []) => json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}),

@@ -1,5 +1,6 @@
 //! Tests at the level at which users speak: requests to the whole router, over a real engine and store.
 
+mod a2a;
 mod access;
 mod agents;
 mod events;
