@@ -43,13 +43,8 @@ impl Dispatch {
 
     /// Takes care of a task in progress there that this process does not know, if it has a mirror here.
     async fn adopt(&mut self, task: &Task) -> Result<(), Error> {
-        let is_known = self.charges.get(&task.id).is_some_and(|charge| {
-            charge.attempt.unwrap_or(0) == task.attempt
-                && task
-                    .claimed_by
-                    .as_deref()
-                    .is_none_or(|agent| agent == charge.agent)
-        });
+        let charge = self.charges.get(&task.id);
+        let is_known = charge.is_some_and(|charge| is_held_by(task, charge));
         if is_known || self.foreign.get(&task.id) == Some(&task.claimed_at) {
             return Ok(());
         }
@@ -111,9 +106,18 @@ impl Dispatch {
                 self.tell_end(id, &charge, &mirror).await
             }
             Some(mirror) if !mirror::is_over(&mirror) => {
+                if !mirror::is_let_go(&mirror) {
+                    // It is claimed, but what was to follow did not come through.
+                    mirror::let_go(&mirror.id, &self.here).await?;
+                }
                 self.tell_progress(id, &charge, &mirror, there).await
             }
-            _ => self.give_back(id, &charge).await,
+            mirror => {
+                if let Some(mirror) = &mirror {
+                    self.tell_use(id, &charge, mirror).await?;
+                }
+                self.give_back(id, &charge).await
+            }
         }
     }
 
