@@ -368,6 +368,29 @@ fn an_attempt_that_was_given_away_there_is_ended_before_the_next_one_begins() {
 }
 
 #[test]
+fn a_mirror_that_was_not_let_go_after_its_claim_is_in_the_next_round() {
+    let sides = Sides::start();
+    let _worker = sides.worker("a", "2", "true");
+    // Here something else has the lock, so that the mirror waits where it can be changed.
+    let other = json!({ "id": "other", "title": "other", "locks": ["branch"] });
+    ask(&sides.here, "POST", "/api/tasks", Some(&other)).expect("it is accepted");
+    let claim = json!({ "agent_id": "somebody" });
+    ask(&sides.here, "POST", "/api/tasks/other/claim", Some(&claim)).expect("it is claimed");
+    let task = json!({ "id": "one", "title": "do one", "labels": ["work"], "locks": ["branch"] });
+    ask(&sides.there, "POST", "/api/tasks", Some(&task)).expect("it is accepted");
+    let _dispatcher = sides.dispatch();
+    let is_let_go = || {
+        let mut mirrors = sides.mirrors().into_iter();
+        mirrors.find(|task| task["id"] != "other" && task["not_before"].is_null())
+    };
+    let mirror = eventually("it is let go", is_let_go);
+    let path = format!("/api/tasks/{}", mirror["id"].as_str().unwrap());
+    let held = json!({ "not_before": "9999-01-01T00:00:00Z" });
+    ask(&sides.here, "PATCH", &path, Some(&held)).expect("it is changed");
+    eventually("it is let go again", is_let_go);
+}
+
+#[test]
 fn two_dispatchers_at_once_do_each_task_once() {
     let sides = Sides::start();
     let _workers = ["a", "b"].map(|id| sides.worker(id, "4", "echo $ADJUTANT_TASK_ID >> done"));
