@@ -38,6 +38,8 @@ struct File {
     ca: Option<String>,
     agent_ttl: Option<Span>,
     claim_lease: Option<Span>,
+    allow_private_peers: Option<bool>,
+    peer_timeout: Option<Span>,
     keep_finished: Option<Span>,
     keep_finished_count: Option<u64>,
     keep_events: Option<Span>,
@@ -239,6 +241,28 @@ impl Configuration {
         }
     }
 
+    /// Whether the server goes to agents at addresses of its own machine and network.
+    pub(crate) fn allow_private_peers(&self, flag: bool) -> Outcome<bool> {
+        self.switch(
+            flag,
+            "ADJUTANT_ALLOW_PRIVATE_PEERS",
+            self.file.allow_private_peers,
+        )
+    }
+
+    /// How long an agent that the server goes to has for each answer.
+    pub(crate) fn peer_timeout(&self, flag: Option<&String>) -> Outcome<Option<Span>> {
+        let timeout = self
+            .parsed(flag, "peer_timeout", None)?
+            .or(self.file.peer_timeout);
+        match timeout {
+            Some(timeout) if timeout < Span::from_secs(1) => {
+                Err(Failure::usage("peer_timeout: must be at least 1s"))
+            }
+            _ => Ok(timeout),
+        }
+    }
+
     /// The URL under which others reach the server.
     pub(crate) fn public_url(&self, flag: Option<&String>) -> Option<String> {
         self.text(flag, "public_url", self.file.public_url.as_ref())
@@ -279,15 +303,19 @@ impl Configuration {
 
     /// Whether the server asks for no tokens.
     pub(crate) fn open(&self, flag: bool) -> Outcome<bool> {
+        self.switch(flag, "ADJUTANT_OPEN", self.file.open)
+    }
+
+    fn switch(&self, flag: bool, variable: &str, in_file: Option<bool>) -> Outcome<bool> {
         if flag {
             return Ok(true);
         }
-        match (self.environment)("ADJUTANT_OPEN").as_deref() {
-            None | Some("") => Ok(self.file.open.unwrap_or(false)),
+        match (self.environment)(variable).as_deref() {
+            None | Some("") => Ok(in_file.unwrap_or(false)),
             Some("1" | "true") => Ok(true),
             Some("0" | "false") => Ok(false),
             Some(other) => Err(Failure::usage(format!(
-                "ADJUTANT_OPEN: `{other}` is not one of true, false"
+                "{variable}: `{other}` is not one of true, false"
             ))),
         }
     }

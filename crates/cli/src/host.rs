@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use adjutant_core::access::{Actor, Role};
 use adjutant_core::command::{AccessToken, Command};
@@ -59,6 +59,10 @@ pub(crate) struct Settings {
     pub(crate) claim_lease: Option<Span>,
     /// What is kept of what is over.
     pub(crate) retention: Retention,
+    /// Whether the server goes to agents at addresses of its own machine and network.
+    pub(crate) allow_private_peers: bool,
+    /// How long an agent that the server goes to has for each answer.
+    pub(crate) peer_timeout: Option<Span>,
     /// What agents without an allowance of their own may use.
     pub(crate) default_allowance: Option<AllowanceEntry>,
     /// The admin token that the operator chose.
@@ -75,8 +79,12 @@ impl Settings {
             public_url: self.public_url.clone(),
             tls: self.tls.clone(),
             open: self.open,
+            allow_private_peers: self.allow_private_peers,
             ..adjutant_server::Config::default()
         };
+        if let Some(span) = self.peer_timeout {
+            config.peer_patience = Duration::from_micros(span.as_micros().unsigned_abs());
+        }
         let excess = config.files().saturating_sub(files);
         config.max_connections = config
             .max_connections
@@ -137,6 +145,9 @@ pub(crate) struct Host {
     running: Running,
     /// Gone once its end was told.
     server: Option<JoinHandle<()>>,
+    /// Speaks for the agents that have a URL.
+    peers: JoinHandle<()>,
+    leaving: CancellationToken,
     shutdown: CancellationToken,
     guests: Vec<Guest>,
 }
@@ -178,15 +189,21 @@ impl Host {
             );
         }
         let running = Running::start(settings.store.clone(), settings.engine(), settings.retention).await?;
-        match Self::serve(&settings, &running, listener, config).await {
-            Ok((server, shutdown)) => Ok(Self {
-                address,
-                max_connections,
-                running,
-                server: Some(server),
-                shutdown,
-                guests: settings.guests,
-            }),
+        match Self::open(&settings, &running, config).await {
+            Ok((server, shutdown)) => {
+                let leaving = CancellationToken::new();
+                let peers = tokio::spawn(server.speak_for_peers(leaving.clone()));
+                Ok(Self {
+                    address,
+                    max_connections,
+                    running,
+                    server: Some(tokio::spawn(server.run(listener))),
+                    peers,
+                    leaving,
+                    shutdown,
+                    guests: settings.guests,
+                })
+            }
             Err(failure) => {
                 running.stop().await?;
                 Err(failure)
@@ -194,12 +211,11 @@ impl Host {
         }
     }
 
-    async fn serve(
+    async fn open(
         settings: &Settings,
         running: &Running,
-        listener: TcpListener,
         config: adjutant_server::Config,
-    ) -> Outcome<(JoinHandle<()>, CancellationToken)> {
+    ) -> Outcome<(Server, CancellationToken)> {
         admit_admin(settings, &running.handle).await?;
         for guest in &settings.guests {
             put_token(
@@ -212,7 +228,7 @@ impl Host {
         }
         let shutdown = CancellationToken::new();
         let server = Server::open(running.handle.clone(), config, shutdown.clone()).await?;
-        Ok((tokio::spawn(server.run(listener)), shutdown))
+        Ok((server, shutdown))
     }
 
     /// Waits until the server or the engine ends by itself, which neither should, and says why it did.
@@ -242,6 +258,11 @@ impl Host {
                 // The next start puts another secret in its place, and this one is known to nobody.
                 tracing::warn!(%refusal, token = guest.name, "a token could not be revoked");
             }
+        }
+        // They write down where they are, so the engine still has to be there.
+        self.leaving.cancel();
+        if let Err(error) = self.peers.await {
+            tracing::error!(%error, "what speaks for agents with a url broke");
         }
         self.shutdown.cancel();
         // Requests that wait in the engine are answered by its end, so both end at the same time.

@@ -248,6 +248,7 @@ impl House {
                 max_load: 1,
                 metadata: None,
                 session: None,
+                peer: None,
             });
             house.turn(command);
         }

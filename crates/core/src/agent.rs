@@ -5,6 +5,7 @@
 //! - An agent is `offline` from the moment it is reaped until it is heard of again.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ pub const QUARANTINE_BASE: Span = Span::from_secs(60);
 pub const QUARANTINE_CAP: Span = Span::from_secs(30 * 60);
 /// The most capabilities or models of one agent.
 pub const MAX_CAPABILITIES: usize = 1_000;
+/// So many sessions that were superseded are remembered: a late word of one of them is known for what it is.
+pub const FORMER_SESSIONS: usize = 8;
 
 /// What an agent is doing, as others see it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -63,6 +66,18 @@ impl AgentStatus {
     }
 }
 
+/// Where an agent is that no worker speaks for: a server sends it its tasks over the network.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its URL.
+    pub url: Arc<str>,
+    /// The addresses that the URL's host had when the agent registered. No others are spoken to.
+    pub addresses: Arc<[IpAddr]>,
+    /// The environment variable of the server that has the token for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_env: Option<Arc<str>>,
+}
+
 /// Who executes tasks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Agent {
@@ -82,6 +97,10 @@ pub struct Agent {
     pub registered_at: Timestamp,
     /// The worker process that speaks for it.
     pub session: Option<Arc<str>>,
+    /// The sessions before it, the newest last; at most [`FORMER_SESSIONS`].
+    pub former_sessions: Arc<[Arc<str>]>,
+    /// Where it is, when a server speaks for it.
+    pub peer: Option<Arc<Peer>>,
     /// Silent for longer than the ttl.
     pub offline: bool,
     /// Told to take nothing new.
@@ -131,6 +150,23 @@ impl Agent {
             ..self.clone()
         };
         softened == *other
+    }
+
+    /// Whether this session once spoke for it, and another does now.
+    pub fn has_superseded(&self, session: &str) -> bool {
+        self.former_sessions.iter().any(|former| &**former == session)
+    }
+
+    /// Lets another session speak for it, or none. Its numbers of syncs begin anew, and whoever spoke before is told so.
+    pub fn hand_over(&mut self, session: Option<Arc<str>>) {
+        if let Some(former) = self.session.take() {
+            let kept = self.former_sessions.len().saturating_sub(FORMER_SESSIONS - 1);
+            let newest = self.former_sessions.iter().skip(kept).cloned();
+            self.former_sessions = newest.chain([former]).collect();
+        }
+        self.session = session;
+        self.last_n = None;
+        self.mute = false;
     }
 
     /// How many attempts occupy it.

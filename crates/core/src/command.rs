@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::access::Actor;
-use crate::agent::Agent;
+use crate::agent::{Agent, Peer};
 use crate::attempt::{AttemptKey, StopReason, Tokens};
 use crate::counter::Counter;
 use crate::limit::{Allowance, Limit, ModelQuota, Policy, RepoLimits, Scope};
@@ -199,6 +199,8 @@ pub struct NewAgent {
     pub metadata: Option<Box<str>>,
     /// The worker process that speaks for it.
     pub session: Option<Arc<str>>,
+    /// Where it is, when the server is to speak for it.
+    pub peer: Option<Arc<Peer>>,
 }
 
 /// An attempt that an agent says it runs.
@@ -330,6 +332,22 @@ pub enum Command {
     Deregister(AgentId),
     /// An agent's roll-call.
     Sync(Sync),
+    /// A server speaks from now on for an agent with a [`Peer`].
+    Adopt {
+        /// The agent.
+        agent: AgentId,
+        /// The server's session.
+        session: Arc<str>,
+        /// Whether no other server can be speaking for it.
+        alone: bool,
+    },
+    /// The server of this session no longer speaks for the agent. Its attempts go on, for the server that adopts it next.
+    Abandon {
+        /// The agent.
+        agent: AgentId,
+        /// The server's session.
+        session: Arc<str>,
+    },
     /// Let an agent finish and take nothing new.
     Drain(AgentId),
     /// End a drain.

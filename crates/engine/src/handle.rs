@@ -57,6 +57,7 @@ pub struct Handle {
     pub(crate) last_seq: watch::Receiver<u64>,
     pub(crate) longest_wait: Duration,
     pub(crate) submitted: Arc<Submitted>,
+    pub(crate) shared: bool,
 }
 
 impl Handle {
@@ -91,6 +92,11 @@ impl Handle {
             Some((agent, wait)) => self.wait(agent, ticket, wait, answer).await,
         };
         answer.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Whether other servers may have the same store.
+    pub fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// Whether a submission would be refused now, because more wait than are soon taken. To be asked before anything

@@ -143,6 +143,7 @@ impl Engine {
             last_seq,
             longest_wait,
             submitted,
+            shared: far,
         };
         Ok((
             handle,

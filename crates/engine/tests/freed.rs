@@ -57,6 +57,7 @@ fn agent(bits: u8) -> NewAgent {
         max_load: 1,
         metadata: None,
         session: None,
+        peer: None,
     }
 }
 

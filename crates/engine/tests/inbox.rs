@@ -52,6 +52,7 @@ fn registration() -> Command {
         max_load: 1,
         metadata: None,
         session: None,
+        peer: None,
     })
 }
 

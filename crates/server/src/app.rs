@@ -16,7 +16,7 @@ use adjutant_store::StoredTask;
 use adjutant_wire as wire;
 use axum::Router;
 use http::StatusCode;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::a2a::card::Skills;
@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) streams: Arc<Semaphore>,
     /// What the agent card of A2A offers.
     pub(crate) skills: Skills,
+    /// Told when an agent has registered that the server is to speak for.
+    pub(crate) peers_changed: Notify,
     /// Ends streams when the server stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -94,6 +96,7 @@ impl App {
             answers: Arc::new(Semaphore::new(config.max_answer_memory_bytes >> 10)),
             streams: Arc::new(Semaphore::new(config.max_streams)),
             skills: Skills::default(),
+            peers_changed: Notify::new(),
             handle,
             config,
             shutdown,

@@ -41,6 +41,10 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// A peer that neither sends nor takes a byte for so long while it should is disconnected.
     pub stall_timeout: Duration,
+    /// Whether the server goes to agents at addresses of its own machine and network.
+    pub allow_private_peers: bool,
+    /// An agent that the server goes to has so long for each answer. While it is at work it may be away twice as long.
+    pub peer_patience: Duration,
     /// What is in flight at shutdown gets so long.
     pub shutdown_grace: Duration,
 }
@@ -61,6 +65,8 @@ impl Default for Config {
             opening_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(100),
             stall_timeout: Duration::from_secs(30),
+            allow_private_peers: false,
+            peer_patience: Duration::from_mins(1),
             shutdown_grace: Duration::from_secs(5),
         }
     }

@@ -100,6 +100,7 @@ impl Mind {
             max_load: u32::try_from([2, 3, 1, 0, 3 + usize::from(dice.chance(20))][self.number]).unwrap_or(0),
             metadata: None,
             session: Some(self.session()),
+            peer: None,
         })
     }
 

@@ -39,6 +39,20 @@ pub struct NewAgent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     pub session: Option<String>,
+    /// `a2a` for an agent without a worker: the server itself sends its tasks to `url` by A2A. For
+    /// administrators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 16)]
+    pub protocol: Option<String>,
+    /// Where such an agent is: `https://…` or `http://…`. Its host is looked up now, and no other address spoken to
+    /// later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 2000)]
+    pub url: Option<String>,
+    /// The environment variable of the server that has the bearer token for it, `ADJUTANT_PEER_…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
+    pub token_env: Option<String>,
 }
 
 /// An agent.
@@ -76,6 +90,18 @@ pub struct Agent {
     /// When it first registered.
     #[schema(value_type = String, format = DateTime)]
     pub registered_at: Timestamp,
+    /// `a2a` for an agent that the server itself speaks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// Where such an agent is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The only addresses that the server goes to for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<String>>,
+    /// The environment variable of the server that has the token for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_env: Option<String>,
 }
 
 /// Reads JSON text by way of a value: raw text cannot be read where an agent is flattened into another object.

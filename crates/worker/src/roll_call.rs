@@ -195,6 +195,7 @@ impl RollCall {
             max_load: Some(self.config.max_load),
             metadata,
             session: Some(self.session.clone()),
+            ..NewAgent::default()
         };
         loop {
             let (client, agent) = (self.client.clone(), agent.clone());

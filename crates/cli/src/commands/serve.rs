@@ -32,6 +32,12 @@ pub(crate) struct Arguments {
     /// How long a claim by an agent that never registered lasts [env: ADJUTANT_CLAIM_LEASE] [default: 24h]
     #[arg(long, value_name = "DURATION")]
     claim_lease: Option<String>,
+    /// Let agents with a url be on this machine or in its network [env: ADJUTANT_ALLOW_PRIVATE_PEERS]
+    #[arg(long)]
+    allow_private_peers: bool,
+    /// How long an agent with a url has for each answer [env: ADJUTANT_PEER_TIMEOUT] [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    peer_timeout: Option<String>,
     /// The URL by which others reach the server [env: ADJUTANT_PUBLIC_URL]
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
@@ -61,6 +67,8 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
         tls: tls(arguments, configuration)?,
         agent_ttl: configuration.agent_ttl(arguments.agent_ttl.as_ref(), None)?,
         claim_lease: configuration.claim_lease(arguments.claim_lease.as_ref())?,
+        allow_private_peers: configuration.allow_private_peers(arguments.allow_private_peers)?,
+        peer_timeout: configuration.peer_timeout(arguments.peer_timeout.as_ref())?,
         retention: configuration.retention(&arguments.keeping)?,
         default_allowance: configuration.default_allowance().cloned(),
         admin_token: configuration.admin_token()?,

@@ -182,6 +182,8 @@ fn settings(arguments: &Arguments, context: &Context, fleet: &Fleet, tokens: &To
         tls: None,
         agent_ttl: configuration.agent_ttl(arguments.agent_ttl.as_ref(), fleet.agent_ttl)?,
         claim_lease: configuration.claim_lease(None)?,
+        allow_private_peers: configuration.allow_private_peers(false)?,
+        peer_timeout: configuration.peer_timeout(None)?,
         retention: configuration.retention(&Keeping::default())?,
         default_allowance: fleet
             .default_allowance

@@ -3,6 +3,7 @@
 //! The interpreter that has the SDK (`pip install a2a-sdk`) is named by `ADJUTANT_TEST_A2A_PYTHON`. Without it the test is
 //! skipped, unless `ADJUTANT_REQUIRE_A2A=1`.
 
+mod peers;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -13,6 +13,7 @@ mod chronicle;
 mod crowd;
 mod dice;
 mod faults;
+mod peers;
 mod race;
 mod servers;
 #[path = "../support/mod.rs"]

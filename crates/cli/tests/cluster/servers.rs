@@ -42,7 +42,7 @@ impl Start {
         let mut command = adjutant(directory);
         command
             .args(["serve", "--listen", address, "--store", &self.store])
-            .args(["--agent-ttl", self.ttl])
+            .args(["--agent-ttl", self.ttl, "--allow-private-peers"])
             .env("ADJUTANT_ADMIN_TOKEN", &self.token);
         Server::try_spawn(command, directory)
     }

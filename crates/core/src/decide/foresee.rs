@@ -66,6 +66,8 @@ fn command(wanted: &mut Wanted, command: &Command) {
         }
         Command::Register(new) => agent(wanted, &new.id),
         Command::Deregister(id)
+        | Command::Adopt { agent: id, .. }
+        | Command::Abandon { agent: id, .. }
         | Command::Drain(id)
         | Command::Undrain(id)
         | Command::Lift(id)

@@ -6,29 +6,47 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::roll_call::superseded;
 use super::{Reply, Turn};
-use crate::agent::{Agent, AgentStatus};
+use crate::access::Actor;
+use crate::agent::{Agent, AgentStatus, Peer};
 use crate::attempt::{Attempt, AttemptKey, Outcome};
 use crate::command::{Answer, NewAgent};
 use crate::event::EventKind;
 use crate::name::{AgentId, Label};
+use crate::rejection::{Rejection, Slug};
 use crate::set::{Need, Opened};
 use crate::task::Task;
 
 impl Turn<'_> {
-    pub(super) fn register(&mut self, new: &NewAgent) -> Need<Reply> {
+    pub(super) fn register(&mut self, actor: &Actor, new: &NewAgent) -> Need<Reply> {
         let known = self.set.agent(&new.id)?;
+        let moved = Self::check_peer(actor, known.as_deref(), new)?;
         let superseded = match (&known, &new.session) {
-            (Some(agent), Some(session)) => agent.session.as_ref().is_some_and(|own| own != session),
+            (Some(agent), Some(session)) => {
+                if agent.has_superseded(session) {
+                    // It was on its way when the next session began.
+                    return Err(superseded(&agent.id).into());
+                }
+                agent.session.as_ref().is_some_and(|own| own != session)
+            }
             _ => false,
         };
-        if superseded {
+        let cut_off = match (superseded, moved) {
+            (true, _) => Some("a new session of its agent began"),
+            (_, true) => Some("its agent is reached in another way now"),
+            _ => None,
+        };
+        if let Some(reason) = cut_off {
             for key in known.iter().flat_map(|agent| agent.attempts.clone()) {
-                self.lose_or_vacate(key, "a new session of its agent began")?;
+                self.lose_or_vacate(key, reason)?;
             }
             self.supersede_waiter(&new.id);
         }
-        let known = self.set.agent(&new.id)?;
+        let mut known = self.set.agent(&new.id)?;
+        if let Some(agent) = known.as_mut().filter(|_| cut_off.is_some()) {
+            Arc::make_mut(agent).hand_over(new.session.clone());
+        }
         let fresh = known.is_none();
         let was_offline = known.as_ref().is_some_and(|agent| agent.offline);
         let agent = match known {
@@ -39,10 +57,9 @@ impl Turn<'_> {
                 max_load: new.max_load,
                 metadata: new.metadata.clone(),
                 session: new.session.clone().or_else(|| agent.session.clone()),
+                peer: new.peer.clone(),
                 offline: false,
                 last_seen: self.now,
-                last_n: if superseded { None } else { agent.last_n },
-                mute: if superseded { false } else { agent.mute },
                 ..(*agent).clone()
             },
             None => Agent {
@@ -54,6 +71,8 @@ impl Turn<'_> {
                 metadata: new.metadata.clone(),
                 registered_at: self.now,
                 session: new.session.clone(),
+                former_sessions: Arc::default(),
+                peer: new.peer.clone(),
                 offline: false,
                 draining: false,
                 paused_until: None,
@@ -85,6 +104,74 @@ impl Turn<'_> {
                 .emit(EventKind::AgentOnline, None, Some(&new.id), self.now, Vec::new());
         }
         self.set.opened.push(Opened::Agent(new.id.clone()));
+        Ok(Reply::Now(Ok(Answer::Agent(agent))))
+    }
+
+    /// Only administrators say where an agent is: a server goes there. Whether it is to be reached in another way than
+    /// before.
+    fn check_peer(actor: &Actor, known: Option<&Agent>, new: &NewAgent) -> Need<bool> {
+        let before = known.and_then(|agent| agent.peer.as_deref());
+        let url = |peer: &Peer| Arc::clone(&peer.url);
+        if (new.peer.is_some() || before.is_some()) && !actor.is_admin() {
+            return Err(Rejection::new(
+                Slug::Forbidden,
+                match before {
+                    None => {
+                        "url: only an administrator registers an agent that the server goes to".to_owned()
+                    }
+                    Some(peer) => format!(
+                        "agent `{}` is reached at {}: only an administrator changes that",
+                        new.id, peer.url
+                    ),
+                },
+            )
+            .into());
+        }
+        Ok(known.is_some() && before.map(url) != new.peer.as_deref().map(url))
+    }
+
+    /// A server speaks for an agent. While another does that is heard of, it goes on to.
+    pub(super) fn adopt(&mut self, id: &AgentId, session: &Arc<str>, alone: bool) -> Need<Reply> {
+        let agent = self.registered(id)?;
+        if agent.peer.is_none() {
+            let message = format!("agent `{id}` has no url: workers speak for it");
+            return Err(Rejection::new(Slug::WrongState, message).into());
+        }
+        if agent.has_superseded(session) {
+            return Err(superseded(id).into());
+        }
+        match &agent.session {
+            Some(own) if own == session => return Ok(Reply::Now(Ok(Answer::Agent(agent)))),
+            Some(_) if !alone && !agent.offline => {
+                let message = format!("another server speaks for agent `{id}`");
+                return Err(Rejection::new(Slug::Superseded, message).into());
+            }
+            _ => {}
+        }
+        self.supersede_waiter(id);
+        let mut agent = (*agent).clone();
+        agent.hand_over(Some(Arc::clone(session)));
+        agent.last_seen = self.now;
+        self.set.timers.set(id, self.now + self.set.settings.agent_ttl);
+        if std::mem::take(&mut agent.offline) {
+            self.set
+                .emit(EventKind::AgentOnline, None, Some(id), self.now, Vec::new());
+        }
+        let agent = self.set.put_agent(agent);
+        self.set.opened.push(Opened::Agent(id.clone()));
+        Ok(Reply::Now(Ok(Answer::Agent(agent))))
+    }
+
+    /// A server is about to stop, and leaves its agent to the next one.
+    pub(super) fn abandon(&mut self, id: &AgentId, session: &Arc<str>) -> Need<Reply> {
+        let agent = self.registered(id)?;
+        if agent.session.as_ref() != Some(session) {
+            return Err(superseded(id).into());
+        }
+        self.supersede_waiter(id);
+        let mut agent = (*agent).clone();
+        agent.hand_over(None);
+        let agent = self.set.put_agent(agent);
         Ok(Reply::Now(Ok(Answer::Agent(agent))))
     }
 

@@ -146,10 +146,19 @@ impl Turn<'_> {
     }
 
     fn check_session(agent: &Agent, sync: &Sync) -> Need<()> {
+        if let Some(peer) = &agent.peer
+            && (sync.session.is_none() || sync.session != agent.session)
+        {
+            let message = format!(
+                "a server speaks for agent `{}`, which is reached at {}",
+                agent.id, peer.url
+            );
+            return Err(Rejection::new(Slug::Superseded, message).into());
+        }
         let Some(session) = &sync.session else {
             return Ok(());
         };
-        if agent.session.as_ref().is_some_and(|own| own != session) {
+        if agent.session.as_ref().is_some_and(|own| own != session) || agent.has_superseded(session) {
             return Err(superseded(&agent.id).into());
         }
         if let (Some(n), Some(last)) = (sync.n, agent.last_n)
@@ -537,7 +546,7 @@ impl Turn<'_> {
     }
 }
 
-fn superseded(id: &AgentId) -> Rejection {
+pub(super) fn superseded(id: &AgentId) -> Rejection {
     let message = format!("a newer session speaks for agent `{id}`; this worker is to exit");
     Rejection::new(Slug::Superseded, message)
 }

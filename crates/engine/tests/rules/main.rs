@@ -18,6 +18,7 @@ mod holds;
 mod late;
 mod limits;
 mod locks;
+mod peers;
 mod periods;
 mod plain_clients;
 mod roll_call;

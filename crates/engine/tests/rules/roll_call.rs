@@ -44,6 +44,28 @@ fn a_new_session_ends_the_attempts_of_the_old_one() {
 }
 
 #[test]
+fn a_late_word_of_an_old_session_does_not_bring_it_back() {
+    let mut fleet = Fleet::new();
+    for session in ["one", "two", "three"] {
+        fleet.join(agent("a").session(session));
+    }
+    fleet.sync(roll("a").session("three").n(7));
+    for former in ["one", "two"] {
+        let late = fleet.call(agent("a").session(former).with(["old"]).command());
+        assert_eq!(late.unwrap_err().slug, Slug::Superseded);
+        assert_eq!(
+            fleet.try_sync(roll("a").session(former)).unwrap_err().slug,
+            Slug::Superseded
+        );
+    }
+    assert!(fleet.agent("a").capabilities.is_empty());
+    fleet.restart();
+    let late = fleet.call(agent("a").session("two").command());
+    assert_eq!(late.unwrap_err().slug, Slug::Superseded, "it is remembered");
+    fleet.sync(roll("a").session("three").n(8));
+}
+
+#[test]
 fn a_superseded_call_changes_nothing() {
     let mut fleet = Fleet::new();
     fleet.join(agent("a").session("old"));

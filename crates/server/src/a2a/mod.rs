@@ -16,7 +16,7 @@
 //!
 //! # Not here
 //! A conversation: a task is told everything at its beginning, so a message to a task that exists is refused. Calling
-//! back: there are no push notifications. Asking other agents of A2A: this is the side that is asked.
+//! back: there are no push notifications. Asking other agents: [`crate::peers`] does, this is the side that is asked.
 
 pub(crate) mod card;
 mod error;

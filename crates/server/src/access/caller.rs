@@ -91,6 +91,14 @@ impl Caller {
         )))
     }
 
+    /// Refuses all but administrators to say `what`.
+    pub(crate) fn must_be_admin(&self, what: &str) -> Result<(), Rejection> {
+        if self.actor.is_admin() {
+            return Ok(());
+        }
+        Err(forbidden(format!("{what}: only an administrator says that")))
+    }
+
     /// Refuses to show another agent to a caller that only its own agent's role let in.
     pub(crate) fn must_see(&self, agent: &AgentId) -> Result<(), Rejection> {
         if self.through == AGENT {

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use adjutant_core::agent::MAX_CAPABILITIES;
+use adjutant_core::agent::{MAX_CAPABILITIES, Peer};
 use adjutant_core::command::{MAX_BATCH, NewAgent, Running, Sync};
 use adjutant_core::name::AgentId;
 use adjutant_core::rejection::Rejection;
 use adjutant_core::time::{MICROS_PER_SECOND, Span};
 use adjutant_wire as wire;
+use reqwest::Url;
 
 use super::{at_most, chars, completion, id, in_item, names, raw_json};
 use crate::access::caller::Caller;
+use crate::outward;
 
 /// The most characters of an agent's name for people.
 const MAX_NAME_CHARS: usize = 200;
@@ -21,12 +23,37 @@ const MAX_METADATA_BYTES: usize = 64 << 10;
 /// The most attempts that one roll-call may list.
 const MAX_RUNNING: usize = 10_000;
 
-/// An agent that registers.
-pub(crate) fn new_agent(agent: wire::NewAgent) -> Result<NewAgent, Rejection> {
+/// The protocol by which a server reaches agents.
+pub(crate) const A2A: &str = "a2a";
+/// What the environment variables begin with that have tokens for agents: others are none of an agent's business.
+const TOKEN_PREFIX: &str = "ADJUTANT_PEER_";
+
+/// Where an agent says that it is reached, before anybody has looked up where that is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    url: Url,
+    token_env: Option<Arc<str>>,
+}
+
+impl Place {
+    /// Looks up where it is.
+    pub(crate) async fn located(self, private: bool) -> Result<Peer, Rejection> {
+        let Self { url, token_env } = self;
+        Ok(Peer {
+            addresses: outward::locate("url", &url, private).await?,
+            url: url.as_str().into(),
+            token_env,
+        })
+    }
+}
+
+/// An agent that registers, and where it is to be reached if no worker speaks for it.
+pub(crate) fn new_agent(agent: wire::NewAgent) -> Result<(NewAgent, Option<Place>), Rejection> {
+    let place = place(&agent)?;
     let own: AgentId = id("id", &agent.id)?;
     let name = agent.name.filter(|name| !name.is_empty()).unwrap_or(agent.id);
     chars("name", &name, MAX_NAME_CHARS)?;
-    Ok(NewAgent {
+    let agent = NewAgent {
         id: own,
         name,
         capabilities: names("capabilities", &agent.capabilities, MAX_CAPABILITIES)?.into(),
@@ -34,7 +61,48 @@ pub(crate) fn new_agent(agent: wire::NewAgent) -> Result<NewAgent, Rejection> {
         max_load: agent.max_load.unwrap_or(1),
         metadata: raw_json("metadata", agent.metadata, MAX_METADATA_BYTES)?,
         session: session(agent.session)?,
-    })
+        peer: None,
+    };
+    Ok((agent, place))
+}
+
+fn place(agent: &wire::NewAgent) -> Result<Option<Place>, Rejection> {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let token_env = given(&agent.token_env);
+    match (given(&agent.protocol), given(&agent.url)) {
+        (None, None) if token_env.is_some() => Err(Rejection::field("token_env", "needs a url")),
+        (None, None) => Ok(None),
+        (Some(protocol), _) if protocol != A2A => Err(Rejection::field(
+            "protocol",
+            "must be a2a; an agent with a worker has none",
+        )),
+        (Some(_), None) => Err(Rejection::field("url", "is missing: where is the agent?")),
+        (None, Some(_)) => Err(Rejection::field("protocol", "is missing: write a2a beside url")),
+        (Some(_), Some(url)) => {
+            if given(&agent.session).is_some() {
+                return Err(Rejection::field(
+                    "session",
+                    "has no place beside url: no worker speaks for such an agent",
+                ));
+            }
+            Ok(Some(Place {
+                url: outward::parse_url("url", &url)?,
+                token_env: token_env.map(token_name).transpose()?,
+            }))
+        }
+    }
+}
+
+fn token_name(name: String) -> Result<Arc<str>, Rejection> {
+    let rest = name.strip_prefix(TOKEN_PREFIX).unwrap_or_default();
+    let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    if rest.is_empty() || name.len() > 128 || !rest.bytes().all(plain) {
+        return Err(Rejection::field(
+            "token_env",
+            "must be the name of an environment variable of the server, ADJUTANT_PEER_ and then A-Z, 0-9 and _",
+        ));
+    }
+    Ok(name.into())
 }
 
 /// A session; an empty one is none.
@@ -108,7 +176,9 @@ mod tests {
     use crate::json::object;
 
     fn agent(text: &str) -> Result<NewAgent, Rejection> {
-        object(text.as_bytes()).and_then(new_agent)
+        object(text.as_bytes())
+            .and_then(new_agent)
+            .map(|(agent, _)| agent)
     }
 
     fn roll_call(text: &str) -> Result<Sync, Rejection> {

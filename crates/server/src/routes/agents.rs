@@ -63,7 +63,8 @@ async fn list_agents(
 
 /// Register an agent
 ///
-/// Registering again changes what is registered. A new `session` ends the attempts of the old one.
+/// Registering again changes what is registered. A new `session` ends the attempts of the old one. An agent with
+/// `protocol` and `url` needs no worker: the server itself sends its tasks there.
 #[utoipa::path(
     post, path = "/api/agents", tag = "agents",
     request_body = wire::NewAgent,
@@ -73,11 +74,20 @@ async fn register_agent(
     State(app): State<App>,
     input: Input<Object<wire::NewAgent>>,
 ) -> Result<Response, Failure> {
-    let agent = parse::agent::new_agent(input.body.0)?;
+    let (mut agent, place) = parse::agent::new_agent(input.body.0)?;
     input.caller.must_act_as(&agent.id)?;
+    if let Some(place) = place {
+        // Names are looked up for those alone who may have the server go there.
+        input.caller.must_be_admin("url")?;
+        agent.peer = Some(place.located(app.config.allow_private_peers).await?.into());
+    }
+    let has_peer = agent.peer.is_some();
     let answer = app
         .change(input.caller, Command::Register(agent), input.idempotency)
         .await?;
+    if has_peer {
+        app.peers_changed.notify_one();
+    }
     agent_reply(answer)
 }
 

@@ -33,6 +33,7 @@ use crate::access::origin::Origins;
 use crate::app::App;
 use crate::config::Config;
 use crate::patience::Patient;
+use crate::peers;
 use crate::serve::standing::Standing;
 
 /// The most bytes of a request's head, and of what is read of a connection at a time.
@@ -73,17 +74,8 @@ impl Config {
 
 /// A server that is ready: whatever can fail at a start has succeeded.
 pub struct Server {
-    router: Router,
-    tls: Option<TlsAcceptor>,
-    /// One for each connection that may be open.
-    slots: Arc<Semaphore>,
-    /// One for each connection that is being told that there is no slot.
-    told: Arc<Semaphore>,
-    connections: TaskTracker,
-    config: Arc<Config>,
-    shutdown: CancellationToken,
-    /// Ends what was not answered in time.
-    cut_off: CancellationToken,
+    app: App,
+    front: Front,
 }
 
 impl Server {
@@ -97,9 +89,42 @@ impl Server {
         shutdown: CancellationToken,
     ) -> Result<Self, ServeError> {
         let app = App::open(handle, config.clone(), shutdown.clone()).await?;
-        Ok(Self::new(app.router(), config, shutdown))
+        let front = Front::new(app.clone().router(), config, shutdown);
+        Ok(Self { app, front })
     }
 
+    /// Speaks for the agents that have a URL, until `leaving`: that is to be before the server and the engine are to
+    /// stop, so that the next server can take over at once.
+    pub fn speak_for_peers(&self, leaving: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+        peers::keep(self.app.clone(), leaving)
+    }
+
+    /// Serves until it is to stop, then answers what is in flight and returns.
+    ///
+    /// At shutdown no more connections are accepted and idle ones are closed. Calls that wait in the engine are
+    /// answered by it once it is told to stop, which the caller does at the same time; what is not answered within
+    /// [`Config::shutdown_grace`] is cut off.
+    pub async fn run(self, listener: TcpListener) {
+        self.front.run(listener).await;
+    }
+}
+
+/// Connections come in here, and their requests go to the router.
+struct Front {
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    /// One for each connection that may be open.
+    slots: Arc<Semaphore>,
+    /// One for each connection that is being told that there is no slot.
+    told: Arc<Semaphore>,
+    connections: TaskTracker,
+    config: Arc<Config>,
+    shutdown: CancellationToken,
+    /// Ends what was not answered in time.
+    cut_off: CancellationToken,
+}
+
+impl Front {
     fn new(router: Router, config: Config, shutdown: CancellationToken) -> Self {
         Self {
             router,
@@ -113,12 +138,7 @@ impl Server {
         }
     }
 
-    /// Serves until it is to stop, then answers what is in flight and returns.
-    ///
-    /// At shutdown no more connections are accepted and idle ones are closed. Calls that wait in the engine are
-    /// answered by it once it is told to stop, which the caller does at the same time; what is not answered within
-    /// [`Config::shutdown_grace`] is cut off.
-    pub async fn run(self, listener: TcpListener) {
+    async fn run(self, listener: TcpListener) {
         self.accept(&listener).await;
         drop(listener);
         self.finish().await;

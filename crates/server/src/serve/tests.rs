@@ -24,7 +24,7 @@ async fn run(router: Router, config: Config) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let server = tokio::spawn(Server::new(router, config, shutdown.clone()).run(listener));
+    let server = tokio::spawn(Front::new(router, config, shutdown.clone()).run(listener));
     Running {
         address,
         shutdown,

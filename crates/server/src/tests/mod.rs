@@ -9,6 +9,7 @@ mod limits;
 mod matrix;
 mod mcp;
 mod overload;
+mod peers;
 mod tasks;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -39,6 +40,7 @@ use crate::token::digest;
 
 /// A whole server without sockets, on a store of its own.
 struct TestApp {
+    app: App,
     router: Router,
     handle: Handle,
     shutdown: CancellationToken,
@@ -72,7 +74,8 @@ impl TestApp {
         put_token(&handle, "admin", &["admin"]).await;
         let app = App::open(handle.clone(), config, shutdown.clone()).await.unwrap();
         Self {
-            router: app.router(),
+            router: app.clone().router(),
+            app,
             handle,
             shutdown,
             _engine: engine,

@@ -5,9 +5,11 @@ use adjutant_core::command::{CheckAnswer, CheckStatus, Stop};
 use adjutant_wire as wire;
 
 use super::{raw_json, texts};
+use crate::parse::agent::A2A;
 
 /// An agent.
 pub(crate) fn agent(agent: &Agent) -> wire::Agent {
+    let peer = agent.peer.as_deref();
     wire::Agent {
         id: agent.id.to_string(),
         name: agent.name.clone(),
@@ -21,6 +23,10 @@ pub(crate) fn agent(agent: &Agent) -> wire::Agent {
         quarantined_until: agent.quarantined_until,
         metadata: raw_json(agent.metadata.as_deref()),
         registered_at: agent.registered_at,
+        protocol: peer.map(|_| A2A.to_owned()),
+        url: peer.map(|peer| peer.url.to_string()),
+        addresses: peer.map(|peer| texts(&peer.addresses)),
+        token_env: peer.and_then(|peer| peer.token_env.as_deref().map(str::to_owned)),
     }
 }
 

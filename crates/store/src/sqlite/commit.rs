@@ -383,8 +383,9 @@ fn agent(db: &Connection, change: &Change<adjutant_core::name::AgentId, Agent>) 
     };
     db.prepare_cached(
         "INSERT OR REPLACE INTO agent (id, name, capabilities, models, max_load, metadata, registered_at, session, \
-         offline, draining, paused_until, paused_models, quarantined_until, quarantines, fast_failures, last_seen) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+         offline, draining, paused_until, paused_models, quarantined_until, quarantines, fast_failures, last_seen, \
+         former_sessions, peer) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
     )?
     .execute(params![
         now.id.as_str(),
@@ -403,6 +404,8 @@ fn agent(db: &Connection, change: &Change<adjutant_core::name::AgentId, Agent>) 
         now.quarantines,
         keys(&now.fast_failures),
         now.last_seen.as_micros(),
+        json(&*now.former_sessions),
+        now.peer.as_deref().map(json),
     ])?;
     Ok(())
 }

@@ -86,6 +86,8 @@ fn a_changed_agent_keeps_what_was_changed(store: &mut dyn Subject) {
         Agent { metadata: None, ..full.clone() },
         Agent { registered_at: at(77), ..full.clone() },
         Agent { session: None, ..full.clone() },
+        Agent { former_sessions: ["other".into()].into(), ..full.clone() },
+        Agent { peer: None, ..full.clone() },
         Agent { offline: false, ..full.clone() },
         Agent { draining: false, ..full.clone() },
         Agent { paused_until: None, ..full.clone() },

@@ -147,6 +147,7 @@ pub(crate) fn register(id: &str, max_load: u32) -> Command {
         max_load,
         metadata: None,
         session: None,
+        peer: None,
     })
 }
 

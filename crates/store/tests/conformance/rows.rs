@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use adjutant_core::agent::Agent;
+use adjutant_core::agent::{Agent, Peer};
 use adjutant_core::attempt::{
     Attempt, AttemptKey, AttemptState, Hold, ModelUsage, Outcome, StopReason, Tokens,
 };
@@ -228,6 +228,8 @@ pub(crate) fn agent(id: &str) -> Agent {
         metadata: None,
         registered_at: Timestamp::EPOCH,
         session: None,
+        former_sessions: Arc::default(),
+        peer: None,
         offline: false,
         draining: false,
         paused_until: None,
@@ -253,6 +255,12 @@ pub(crate) fn full_agent(id: &str) -> Agent {
         metadata: Some("{ \"é\":1.0e3 ,\n\"é\": [] }".into()),
         registered_at: at(20),
         session: Some(NAME.into()),
+        former_sessions: ["first".into(), NAME.into()].into(),
+        peer: Some(Arc::new(Peer {
+            url: format!("https://peer.example/{NAME}").into(),
+            addresses: ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].into(),
+            token_env: Some(NAME.into()),
+        })),
         offline: true,
         draining: true,
         paused_until: Some(Timestamp::NEVER),

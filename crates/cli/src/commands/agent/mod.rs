@@ -1,5 +1,6 @@
-//! `adjutant agent …`: list and steer agents.
+//! `adjutant agent …`: list and steer agents, and register those without a worker.
 
+mod add;
 mod drain;
 mod lift;
 mod list;
@@ -18,6 +19,7 @@ use crate::text::one_line;
 /// What can be done with agents.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
+    Add(add::Arguments),
     List(list::Arguments),
     Show(show::Arguments),
     Drain(drain::Arguments),
@@ -29,6 +31,7 @@ pub(crate) enum Command {
 /// Runs one of them.
 pub(crate) async fn run(command: Command, context: &Context) -> Outcome {
     match command {
+        Command::Add(arguments) => add::run(&arguments, context).await,
         Command::List(arguments) => list::run(&arguments, context).await,
         Command::Show(arguments) => show::run(&arguments, context).await,
         Command::Drain(arguments) => drain::run(&arguments, context).await,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use adjutant_core::agent::Peer;
 use adjutant_core::attempt::Tokens;
 use adjutant_core::command::{
     Command, Completion, NewAgent, NewTask, Running, Sync, TaskPatch, UsageEvent, UsageReport,
@@ -118,6 +119,7 @@ pub(crate) fn agent(id: &str) -> Crew {
         max_load: 1,
         metadata: None,
         session: None,
+        peer: None,
     })
 }
 
@@ -141,6 +143,15 @@ impl Crew {
     pub(crate) fn session(mut self, session: &str) -> Self {
         self.0.session = Some(session.into());
         self
+    }
+
+    pub(crate) fn at(mut self, peer: Peer) -> Self {
+        self.0.peer = Some(Arc::new(peer));
+        self
+    }
+
+    pub(crate) fn command(self) -> Command {
+        Command::Register(self.0)
     }
 }
 

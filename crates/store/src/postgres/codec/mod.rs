@@ -13,7 +13,7 @@ pub(super) use tasks::{
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use adjutant_core::agent::Agent;
+use adjutant_core::agent::{Agent, Peer};
 use adjutant_core::attempt::{Attempt, AttemptKey, Hold, ModelUsage, Tokens};
 use adjutant_core::command::AccessToken;
 use adjutant_core::counter::Counter;
@@ -260,6 +260,10 @@ struct AgentState {
     #[serde(default, skip_serializing_if = "is_default")]
     session: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "is_default")]
+    former_sessions: Arc<[Arc<str>]>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    peer: Option<Arc<Peer>>,
+    #[serde(default, skip_serializing_if = "is_default")]
     draining: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     paused_until: Option<i64>,
@@ -289,6 +293,8 @@ pub(super) fn agent_state(agent: &Agent, last_n: Option<u64>) -> String {
         metadata: agent.metadata.clone(),
         registered_at: agent.registered_at.as_micros(),
         session: agent.session.clone(),
+        former_sessions: Arc::clone(&agent.former_sessions),
+        peer: agent.peer.clone(),
         draining: agent.draining,
         paused_until: micros(agent.paused_until),
         paused_models: agent
@@ -331,6 +337,8 @@ pub(super) fn read_agent(row: &Row) -> Result<(Agent, i64, Option<Timestamp>)> {
         metadata: state.metadata,
         registered_at: Timestamp::from_micros(state.registered_at),
         session: state.session,
+        former_sessions: state.former_sessions,
+        peer: state.peer,
         offline: column(row, 1)?,
         draining: state.draining,
         paused_until: time(state.paused_until),

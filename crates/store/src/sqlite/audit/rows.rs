@@ -17,6 +17,9 @@ const ORPHAN: &str = "orphaned row";
 const TASK_STATE: &str = "task state";
 /// The step of the schema that made the table of experience.
 const EXPERIENCE_SCHEMA: usize = 3;
+/// The schema that agents have these columns since.
+const PEER_SCHEMA: usize = 4;
+const PEER_COLUMNS: &str = "former_sessions, peer";
 
 /// Queries whose every row is a finding: rows that others need and that are not there.
 const MISSING_ROWS: &[&str] = &[
@@ -72,7 +75,10 @@ impl Audit {
             audit.report.attempts = audit.readable(db, "attempt", &sql, |row| read_attempt(row).map(drop))?;
             Ok(())
         });
-        let agents = format!("SELECT {AGENT} FROM agent");
+        let mut agents = format!("SELECT {AGENT} FROM agent");
+        if self.schema < PEER_SCHEMA {
+            agents = agents.replace(PEER_COLUMNS, "'[]', NULL");
+        }
         self.readable_rows(db, "agent", &agents, |row| read_agent(row, Vec::new()).map(drop));
         let policies = "SELECT scope, limits, model_allowlist, max_duration, prices, cooldown FROM policy";
         self.readable_rows(db, "what is set for", policies, |row| read_policy(row).map(drop));

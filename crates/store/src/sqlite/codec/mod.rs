@@ -239,7 +239,8 @@ pub(super) fn read_scope(row: &Row<'_>, column: usize) -> rusqlite::Result<Scope
 
 /// The columns of an agent, in the order in which [`read_agent`] takes them.
 pub(super) const AGENT: &str = "id, name, capabilities, models, max_load, metadata, registered_at, session, \
-    offline, draining, paused_until, paused_models, quarantined_until, quarantines, fast_failures, last_seen";
+    offline, draining, paused_until, paused_models, quarantined_until, quarantines, fast_failures, last_seen, \
+    former_sessions, peer";
 
 pub(super) fn read_agent(row: &Row<'_>, attempts: Vec<AttemptKey>) -> rusqlite::Result<Arc<Agent>> {
     Ok(Arc::new(Agent {
@@ -251,6 +252,12 @@ pub(super) fn read_agent(row: &Row<'_>, attempts: Vec<AttemptKey>) -> rusqlite::
         metadata: row.get::<_, Option<String>>(5)?.map(Into::into),
         registered_at: Timestamp::from_micros(row.get(6)?),
         session: row.get::<_, Option<String>>(7)?.map(Into::into),
+        former_sessions: read_json(row, 16)?,
+        peer: row
+            .get_ref(17)?
+            .as_str_or_null()?
+            .map(|text| parse(17, text))
+            .transpose()?,
         offline: row.get(8)?,
         draining: row.get(9)?,
         paused_until: time(row, 10)?,

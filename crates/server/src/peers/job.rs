@@ -1,0 +1,294 @@
+//! One attempt of a peer: its task is sent, followed to its end, and what it says on the way is told.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ::a2a::SendMessageResponse;
+use adjutant_core::access::Actor;
+use adjutant_core::agent::Peer;
+use adjutant_core::command::{Command, Completion, TaskPatch, UsageEvent, UsageReport};
+use adjutant_core::name::{AgentId, ModelName, TaskId, check_name};
+use adjutant_core::task::TaskResult;
+use adjutant_core::time::{Span, Timestamp};
+use adjutant_engine::Refusal;
+use adjutant_wire as wire;
+use tokio_util::sync::CancellationToken;
+
+use super::ask::{Asking, Trouble};
+use super::words::{self, Standing, Usage, Word};
+use crate::app::App;
+
+/// A peer is asked again after so long, at first. Each time that there is nothing new it is half as much longer.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause between two questions.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A peer that was asked to stop gets so long to say that it does.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
+/// How often something that the peer said is told to an engine that has too much to do.
+const TELLINGS: u32 = 10;
+/// How long to wait between two of these.
+const TELLING_PAUSE: Duration = Duration::from_millis(500);
+
+/// One attempt.
+pub(super) struct Job {
+    pub(super) app: App,
+    /// Whose attempt it is.
+    pub(super) agent: AgentId,
+    /// As whom it is spoken.
+    pub(super) actor: Actor,
+    /// Where the agent is.
+    pub(super) peer: Arc<Peer>,
+    /// The task.
+    pub(super) task: wire::Task,
+    /// The attempt's number.
+    pub(super) attempt: u32,
+    /// The peer's task, where an earlier server has sent it.
+    pub(super) begun: Option<String>,
+    /// Cancelled when the attempt is to end.
+    pub(super) stop: CancellationToken,
+}
+
+impl Job {
+    /// Sees the attempt to its end. Nothing when it was stopped, once the peer knows.
+    pub(super) async fn run(self) -> Option<Completion> {
+        let opened = tokio::select! {
+            () = self.stop.cancelled() => return None,
+            opened = Asking::open(&self.peer, self.app.config.peer_patience) => opened,
+        };
+        let asking = match opened {
+            Ok(asking) => asking,
+            // What was begun goes on there: it is lost only when the peer stays away.
+            Err(Trouble::Away(why)) if self.begun.is_some() => {
+                return self.resume_later(why).await;
+            }
+            Err(trouble) => return Some(self.failed(trouble)),
+        };
+        self.with(&asking).await
+    }
+
+    /// Asks once more how to speak to a peer that was away when its attempt was to be gone on with.
+    async fn resume_later(self, why: String) -> Option<Completion> {
+        let until = Instant::now() + self.away_patience();
+        while Instant::now() < until {
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = tokio::time::sleep(LONGEST_PAUSE) => {}
+            }
+            if let Ok(asking) = Asking::open(&self.peer, self.app.config.peer_patience).await {
+                return self.with(&asking).await;
+            }
+        }
+        Some(self.ended(words::failure(why)))
+    }
+
+    async fn with(&self, asking: &Asking) -> Option<Completion> {
+        let mut told = Told::default();
+        let id = match &self.begun {
+            Some(id) => id.clone(),
+            None => match self.begin(asking, &mut told).await {
+                Begun::Going(id) => id,
+                Begun::Over(completion) => return Some(completion),
+            },
+        };
+        self.follow(asking, &id, &mut told).await
+    }
+
+    /// Sends the task. That is not broken off: only the answer says how to stop what was begun.
+    async fn begin(&self, asking: &Asking, told: &mut Told) -> Begun {
+        let (word, id) = match asking.message(&words::request(&self.task, self.attempt)).await {
+            Err(trouble) => return Begun::Over(self.failed(trouble)),
+            Ok(SendMessageResponse::Message(message)) => (words::of_message(&message), None),
+            Ok(SendMessageResponse::Task(task)) => (words::word(&task), Some(task.id)),
+        };
+        if let Some(id) = &id {
+            if !words::is_id(id) {
+                let why = format!("the peer at {}: the id of its task cannot be used", self.peer.url);
+                return Begun::Over(self.ended(words::failure(why)));
+            }
+            self.remark(words::id_note(id), None).await;
+        }
+        self.tell(&word, told).await;
+        match (word.standing, id) {
+            (Standing::Over(result), _) => Begun::Over(self.ended(result)),
+            (_, Some(id)) => Begun::Going(id),
+            (_, None) => Begun::Over(self.ended(words::failure("the peer gave no task and no answer"))),
+        }
+    }
+
+    /// Asks how the peer's task stands until it is over, or is to stop.
+    async fn follow(&self, asking: &Asking, id: &str, told: &mut Told) -> Option<Completion> {
+        let mut pause = FIRST_PAUSE;
+        let mut away_since: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => {
+                    self.call_off(asking, id).await;
+                    return None;
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause + pause / 2).min(LONGEST_PAUSE);
+            match asking.task(id).await {
+                Ok(task) => {
+                    away_since = None;
+                    let word = words::word(&task);
+                    if self.tell(&word, told).await {
+                        pause = FIRST_PAUSE;
+                    }
+                    match word.standing {
+                        Standing::Going => {}
+                        Standing::Over(result) => return Some(self.ended(result)),
+                        Standing::Stuck(why) => {
+                            self.call_off(asking, id).await;
+                            return Some(self.ended(words::failure(why)));
+                        }
+                    }
+                }
+                Err(Trouble::Refused(why)) => return Some(self.ended(words::failure(why))),
+                Err(Trouble::Busy(_, wish)) => pause = wish.clamp(LONGEST_PAUSE, self.away_patience()),
+                Err(Trouble::Away(why)) => {
+                    let since = *away_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= self.away_patience() {
+                        self.call_off(asking, id).await;
+                        return Some(self.ended(words::failure(why)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A peer that was at work may be away for so long.
+    fn away_patience(&self) -> Duration {
+        self.app.config.peer_patience * 2
+    }
+
+    /// Tells the peer that its work is not wanted any more. Whether it obeys is its own affair.
+    async fn call_off(&self, asking: &Asking, id: &str) {
+        match tokio::time::timeout(CANCEL_PATIENCE, asking.cancel(id)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(trouble)) => {
+                tracing::warn!(agent = %self.agent, task = self.task.id, why = trouble.text(), "a peer did not stop");
+            }
+            Err(_) => {
+                tracing::warn!(agent = %self.agent, task = self.task.id, "a peer did not say whether it stops");
+            }
+        }
+    }
+
+    /// Passes on what is new in what the peer says; whether anything is.
+    async fn tell(&self, word: &Word, told: &mut Told) -> bool {
+        let usage = word.usage != told.usage;
+        if usage {
+            told.usage.clone_from(&word.usage);
+            for usage in &word.usage {
+                self.report(usage).await;
+            }
+        }
+        let note = word.note.clone().filter(|note| told.note.as_ref() != Some(note));
+        let progress = word.progress.filter(|progress| told.progress != Some(*progress));
+        let remark = (note.is_some() || progress.is_some()) && word.standing == Standing::Going;
+        if remark {
+            told.note.clone_from(&word.note);
+            told.progress = word.progress;
+            self.put(self.patch(note, progress)).await;
+        }
+        usage || remark
+    }
+
+    async fn remark(&self, note: String, progress: Option<u8>) {
+        self.put(self.patch(Some(note), progress)).await;
+    }
+
+    fn patch(&self, note: Option<String>, progress: Option<u8>) -> Command {
+        let patch = TaskPatch {
+            attempt: Some(self.attempt),
+            agent: Some(self.agent.clone()),
+            note,
+            progress,
+            ..TaskPatch::default()
+        };
+        Command::Patch(self.id(), Box::new(patch))
+    }
+
+    async fn report(&self, usage: &Usage) {
+        let model = usage.model.as_deref().filter(|model| check_name(model).is_ok());
+        let report = UsageReport {
+            agent: self.agent.clone(),
+            job: self.id(),
+            attempt: Some(self.attempt),
+            model: model.map(ModelName::from),
+            tokens: usage.tokens,
+            cost: usage.cost,
+            total: true,
+            event: UsageEvent::Usage,
+        };
+        self.put(Command::Report(report)).await;
+    }
+
+    /// Has something written down. What is refused is told to people alone: the attempt may have ended meanwhile.
+    async fn put(&self, command: Command) {
+        for telling in 1..=TELLINGS {
+            match self
+                .app
+                .handle
+                .call(self.actor.clone(), command.clone(), None)
+                .await
+            {
+                Ok(_) => return,
+                Err(Refusal::Rejected(no)) if no.slug.retryable() && telling < TELLINGS => {
+                    tokio::time::sleep(TELLING_PAUSE).await;
+                }
+                Err(refusal) => {
+                    tracing::warn!(agent = %self.agent, task = self.task.id, %refusal, "a peer's word was not kept");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The end of an attempt that could not begin.
+    fn failed(&self, trouble: Trouble) -> Completion {
+        let Trouble::Busy(why, pause) = trouble else {
+            return self.ended(words::failure(trouble.text()));
+        };
+        let pause = Span::from_micros(i64::try_from(pause.as_micros()).unwrap_or(i64::MAX));
+        Completion {
+            rate_limited_until: Some(now() + pause),
+            ..self.ended(words::failure(why))
+        }
+    }
+
+    fn ended(&self, result: TaskResult) -> Completion {
+        Completion {
+            attempt: Some(self.attempt),
+            agent: Some(self.agent.clone()),
+            result,
+            ..Completion::new(self.id(), true)
+        }
+    }
+
+    fn id(&self) -> TaskId {
+        self.task.id.as_str().into()
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// What was told of a peer's words.
+#[derive(Default)]
+struct Told {
+    note: Option<String>,
+    progress: Option<u8>,
+    usage: Vec<Usage>,
+}
+
+/// What came of sending a task.
+enum Begun {
+    /// The peer has a task of this id.
+    Going(String),
+    /// It is over already.
+    Over(Completion),
+}
