@@ -1,12 +1,13 @@
-//! A2A, spoken to the real binary by the official Python SDK.
+//! A2A, spoken to the real binary by the official Python SDK, and by the binary to an agent of it.
 //!
-//! The interpreter that has the SDK (`pip install a2a-sdk`) is named by `ADJUTANT_TEST_A2A_PYTHON`. Without it the test is
+//! The interpreter that has the SDK (`pip install 'a2a-sdk[http-server]' uvicorn`) is named by `ADJUTANT_TEST_A2A_PYTHON`. Without it the test is
 //! skipped, unless `ADJUTANT_REQUIRE_A2A=1`.
 
 mod peers;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,22 @@ use serde_json::json;
 
 use support::api::Api;
 use support::{Ran, Server};
+
+/// The interpreter that has the SDK; without it the test is skipped, and says so.
+fn python() -> Option<OsString> {
+    let python = std::env::var_os("ADJUTANT_TEST_A2A_PYTHON").filter(|python| !python.is_empty());
+    if python.is_none() {
+        assert!(
+            std::env::var("ADJUTANT_REQUIRE_A2A").as_deref() != Ok("1"),
+            "ADJUTANT_REQUIRE_A2A=1, but ADJUTANT_TEST_A2A_PYTHON names no Python that has the package a2a-sdk"
+        );
+        eprintln!(
+            "SKIPPED: the Python SDK of A2A was not tried: ADJUTANT_TEST_A2A_PYTHON names no Python that has the package \
+             a2a-sdk"
+        );
+    }
+    python
+}
 
 /// Does what comes, until it is told to stop: the output is the title.
 fn echo(api: &Api, stop: &AtomicBool) {
@@ -32,18 +49,7 @@ fn echo(api: &Api, stop: &AtomicBool) {
 
 #[test]
 fn the_python_sdk_gives_work_to_a_fleet() {
-    let Some(python) = std::env::var_os("ADJUTANT_TEST_A2A_PYTHON").filter(|python| !python.is_empty())
-    else {
-        assert!(
-            std::env::var("ADJUTANT_REQUIRE_A2A").as_deref() != Ok("1"),
-            "ADJUTANT_REQUIRE_A2A=1, but ADJUTANT_TEST_A2A_PYTHON names no Python that has the package a2a-sdk"
-        );
-        eprintln!(
-            "SKIPPED: the Python SDK of A2A was not tried: ADJUTANT_TEST_A2A_PYTHON names no Python that has the package \
-             a2a-sdk"
-        );
-        return;
-    };
+    let Some(python) = python() else { return };
     let server = Server::start();
     let api = Api::of(&server);
     api.done("/api/agents", &json!({"id": "echo", "capabilities": ["echo"]}));

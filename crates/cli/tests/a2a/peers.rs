@@ -1,6 +1,8 @@
 //! A server that gives its tasks to another server, as to an agent that is reached by A2A.
 
+use std::io::{BufRead as _, BufReader, Lines};
 use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::python;
 use crate::support::api::Api;
 use crate::support::{Server, TOKEN, adjutant, eventually};
 
@@ -172,4 +175,82 @@ fn a_hundred_tasks_are_done_once_each() {
     assert_eq!(done.len(), 100);
     assert!(done.iter().all(|task| task["attempt"] == 1));
     assert_eq!(far_api.pages("/api/tasks").len(), 100);
+}
+
+/// An agent of the official SDK; killed when it is dropped.
+struct Shouter {
+    child: Child,
+    said: Lines<BufReader<ChildStdout>>,
+    url: String,
+}
+
+impl Shouter {
+    fn start(binding: &str) -> Option<Self> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/a2a/agent.py");
+        let mut child = Command::new(python()?)
+            .arg(script)
+            .arg(binding)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let url = said.next().expect("the agent starts").unwrap();
+        Some(Self { child, said, url })
+    }
+}
+
+impl Drop for Shouter {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn an_agent_of_the_python_sdk_works_for_the_fleet() {
+    for binding in ["rest", "rpc"] {
+        let Some(mut shouter) = Shouter::start(binding) else {
+            return;
+        };
+        let home = TempDir::new().unwrap();
+        let server = Server::start_in(home.path(), &["--allow-private-peers"]);
+        let api = Api::of(&server);
+        let add = [
+            "agent",
+            "add",
+            "shouter",
+            "--a2a",
+            &shouter.url,
+            "--capabilities",
+            "shout",
+            "--max-load",
+            "3",
+        ];
+        assert!(
+            server
+                .run(&add)
+                .ok()
+                .starts_with("shouter is reached at http://127.0.0.1:")
+        );
+        for (id, title) in [("good", "hello"), ("bad", "fail"), ("long", "wait")] {
+            let task = json!({"id": id, "title": title, "labels": ["shout"], "max_retries": 1});
+            api.done("/api/tasks", &task);
+        }
+        eventually("one is done, one has failed", || {
+            (api.status("good") == "completed" && api.status("bad") == "failed").then_some(())
+        });
+        let good = api.get("/api/tasks/good");
+        assert_eq!(good["result"]["output"], "HELLO", "{binding}: {good}");
+        assert_eq!(
+            api.get("/api/tasks/bad")["fail_reason"],
+            "lost my voice",
+            "{binding}"
+        );
+        let remark = |task: Value| task["notes"].to_string().contains("drawing breath");
+        eventually("it says that it works", || {
+            remark(api.get("/api/tasks/long")).then_some(())
+        });
+        api.done("/api/tasks/long/cancel", &json!({}));
+        assert_eq!(shouter.said.next().unwrap().unwrap(), "cancelled", "{binding}");
+    }
 }
