@@ -37,6 +37,9 @@ const OWN_FILES: usize = 64;
 /// A server that can serve fewer connections than this is of no use, and tries.
 const LEAST_CONNECTIONS: usize = 16;
 
+/// What speaks for agents with a URL has so long to leave them.
+const PEERS_PATIENCE: Duration = Duration::from_secs(8);
+
 /// What helps a store that is damaged.
 const MEND: &str = "move it and the files beside it away and put a backup in its place with `adjutant restore`; \
     without one, `sqlite3 FILE .recover` saves what can be read";
@@ -261,8 +264,10 @@ impl Host {
         }
         // They write down where they are, so the engine still has to be there.
         self.leaving.cancel();
-        if let Err(error) = self.peers.await {
-            tracing::error!(%error, "what speaks for agents with a url broke");
+        match tokio::time::timeout(PEERS_PATIENCE, self.peers).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "what speaks for agents with a url broke"),
+            Err(_) => tracing::warn!("some agents with a url were not left in good order"),
         }
         self.shutdown.cancel();
         // Requests that wait in the engine are answered by its end, so both end at the same time.

@@ -89,6 +89,9 @@ pub trait Reader: Send {
     /// The number of the last committed event; 0 before the first.
     fn last_seq(&mut self) -> Result<u64, StoreError>;
 
+    /// The agents that a server goes to, in no order. It may name others too: who asks looks at each.
+    fn peers(&mut self) -> Result<Vec<AgentId>, StoreError>;
+
     /// All access tokens, by name.
     fn tokens(&mut self) -> Result<Vec<AccessToken>, StoreError>;
 

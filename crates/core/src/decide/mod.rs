@@ -216,7 +216,7 @@ impl Turn<'_> {
                 text,
             } => self.output(actor, id, *attempt, agent.as_ref(), text),
             Command::Register(agent) => self.register(actor, agent),
-            Command::Deregister(id) => self.deregister(id),
+            Command::Deregister(id) => self.deregister(actor, id),
             Command::Sync(sync) => self.sync(actor, sync),
             Command::Adopt {
                 agent,

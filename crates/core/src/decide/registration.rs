@@ -107,27 +107,40 @@ impl Turn<'_> {
         Ok(Reply::Now(Ok(Answer::Agent(agent))))
     }
 
-    /// Only administrators say where an agent is: a server goes there. Whether it is to be reached in another way than
-    /// before.
+    /// Only administrators say where an agent is, since a server goes there; and no worker takes the place of one. Whether
+    /// it is somewhere else than before.
     fn check_peer(actor: &Actor, known: Option<&Agent>, new: &NewAgent) -> Need<bool> {
         let before = known.and_then(|agent| agent.peer.as_deref());
-        let url = |peer: &Peer| Arc::clone(&peer.url);
-        if (new.peer.is_some() || before.is_some()) && !actor.is_admin() {
-            return Err(Rejection::new(
-                Slug::Forbidden,
-                match before {
-                    None => {
-                        "url: only an administrator registers an agent that the server goes to".to_owned()
-                    }
-                    Some(peer) => format!(
-                        "agent `{}` is reached at {}: only an administrator changes that",
-                        new.id, peer.url
-                    ),
-                },
-            )
-            .into());
+        if let Some(peer) = before {
+            Self::must_steer(actor, &new.id, peer)?;
         }
-        Ok(known.is_some() && before.map(url) != new.peer.as_deref().map(url))
+        match (before, &new.peer) {
+            (Some(peer), None) => {
+                let message = format!(
+                    "agent `{}` is reached at {}: remove it before a worker takes its place, or name a url",
+                    new.id, peer.url
+                );
+                Err(Rejection::new(Slug::WrongState, message).into())
+            }
+            (_, Some(_)) if !actor.is_admin() => {
+                let message = "url: only an administrator registers an agent that the server goes to";
+                Err(Rejection::new(Slug::Forbidden, message).into())
+            }
+            (before, Some(peer)) => Ok(known.is_some() && before.is_none_or(|before| before.url != peer.url)),
+            (None, None) => Ok(false),
+        }
+    }
+
+    /// Whether this speaker may change or remove an agent that a server goes to.
+    fn must_steer(actor: &Actor, id: &AgentId, peer: &Peer) -> Need<()> {
+        if actor.is_admin() {
+            return Ok(());
+        }
+        let message = format!(
+            "agent `{id}` is reached at {}: only an administrator changes that",
+            peer.url
+        );
+        Err(Rejection::new(Slug::Forbidden, message).into())
     }
 
     /// A server speaks for an agent. While another does that is heard of, it goes on to.
@@ -198,8 +211,11 @@ impl Turn<'_> {
         Ok(agent)
     }
 
-    pub(super) fn deregister(&mut self, id: &AgentId) -> Need<Reply> {
+    pub(super) fn deregister(&mut self, actor: &Actor, id: &AgentId) -> Need<Reply> {
         let agent = self.registered(id)?;
+        if let Some(peer) = &agent.peer {
+            Self::must_steer(actor, id, peer)?;
+        }
         for key in agent.attempts.clone() {
             let Some(attempt) = self.set.attempt(key)? else {
                 continue;

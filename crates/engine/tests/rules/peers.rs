@@ -23,13 +23,16 @@ fn at(url: &str) -> Crew {
     })
 }
 
+fn own_token() -> Actor {
+    Actor {
+        name: "p".into(),
+        power: Power::Roles([Role::AnyAgent].into()),
+    }
+}
+
 impl Fleet {
     fn as_agent(&mut self, crew: Crew) -> Result<Arc<Agent>, Rejection> {
-        let actor = Actor {
-            name: "p".into(),
-            power: Power::Roles([Role::AnyAgent].into()),
-        };
-        match self.call_as(&actor, crew.command())? {
+        match self.call_as(&own_token(), crew.command())? {
             Answer::Agent(agent) => Ok(agent),
             other => panic!("{other:?}"),
         }
@@ -77,10 +80,27 @@ fn only_administrators_say_where_an_agent_is() {
     for crew in [at(HERE), at(THERE), agent("p")] {
         assert_eq!(fleet.as_agent(crew).unwrap_err().slug, Slug::Forbidden);
     }
+    let removal = fleet.call_as(&own_token(), Command::Deregister("p".into()));
+    assert_eq!(removal.unwrap_err().slug, Slug::Forbidden);
     assert_eq!(&*fleet.agent("p").peer.as_ref().unwrap().url, HERE);
-    fleet.join(agent("p"));
-    assert!(fleet.agent("p").peer.is_none());
+}
+
+#[test]
+fn a_worker_takes_the_place_of_one_only_after_it_was_removed() {
+    let mut fleet = Fleet::new();
+    fleet.join(at(HERE));
+    let worker = fleet.call(agent("p").session("w").command());
+    assert_eq!(worker.unwrap_err().slug, Slug::WrongState);
+    fleet.deregister("p");
     fleet.as_agent(agent("p")).unwrap();
+    // The other way round what the worker runs is over.
+    fleet.submit(task("x")).unwrap();
+    fleet.take("p");
+    fleet.join(at(HERE));
+    assert_eq!(
+        (fleet.status("x"), fleet.stored("x").task.retry_count),
+        (Pending, 1)
+    );
 }
 
 #[test]
@@ -144,15 +164,13 @@ fn the_agent_of_a_server_that_died_is_adopted_once_it_is_offline() {
 
 #[test]
 fn an_agent_that_is_reached_elsewhere_begins_anew() {
-    for next in [at(THERE), agent("p")] {
-        let mut fleet = at_work();
-        fleet.join(next);
-        assert_eq!(
-            (fleet.status("x"), fleet.stored("x").task.retry_count),
-            (Pending, 1)
-        );
-        assert_eq!(fleet.roll_of("one"), Err(Slug::Superseded));
-    }
+    let mut fleet = at_work();
+    fleet.join(at(THERE));
+    assert_eq!(
+        (fleet.status("x"), fleet.stored("x").task.retry_count),
+        (Pending, 1)
+    );
+    assert_eq!(fleet.roll_of("one"), Err(Slug::Superseded));
     let mut fleet = at_work();
     fleet.join(at(HERE).with(["go"]));
     assert_eq!(fleet.status("x"), InProgress, "the same place keeps what runs");

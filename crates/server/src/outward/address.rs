@@ -14,12 +14,13 @@ pub(super) fn inside(address: IpAddr) -> Option<&'static str> {
 }
 
 fn inside_v4(address: Ipv4Addr) -> Option<&'static str> {
-    let [a, b, c, _] = address.octets();
+    let [a, b, c, last] = address.octets();
     Some(match (a, b, c) {
         (0, ..) => "an address of this network",
         (127, ..) => "a loopback address",
         (10, ..) | (172, 16..=31, _) | (192, 168, _) => "a private address",
         (169, 254, _) => "a link-local address",
+        (168, 63, 129) if last == 16 => "an address of the cloud's own",
         (100, 64..=127, _) => "an address shared behind a provider",
         (192, 0, 0 | 2) | (198, 18..=19, _) | (198, 51, 100) | (203, 0, 113) | (240.., ..) => {
             "a reserved address"
@@ -40,6 +41,7 @@ fn inside_v6(address: Ipv6Addr) -> Option<&'static str> {
         [0, 0, 0, 0, 0, 0, 0, 1] => Some("a loopback address"),
         // Mapped, compatible, translated (RFC 4291, RFC 6052) and 6to4 (RFC 3056).
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => embedded(high, low),
         [0x64, 0xff9b, 1, ..] | [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Some("a private address"),
@@ -74,6 +76,8 @@ mod tests {
             "::",
             "::1",
             "::ffff:10.0.0.1",
+            "::ffff:0:10.0.0.1",
+            "168.63.129.16",
             "::10.0.0.1",
             "64:ff9b::127.0.0.1",
             "2002:7f00:1::",

@@ -7,8 +7,10 @@ use futures_util::StreamExt as _;
 use http::{HeaderMap, StatusCode};
 use reqwest::{RequestBuilder, Url};
 
+use super::outside;
+
 /// The most bytes of an answer. What agents make may be long; an answer without an end is not one.
-const MAX_ANSWER_BYTES: usize = 8 << 20;
+const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// A place that does not accept a connection by then is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -31,11 +33,21 @@ pub(crate) struct Told {
 }
 
 impl Client {
-    /// A client of the place at `url`, whose host is at these addresses. It waits for `patience` for a whole answer.
+    /// A client of the place at `url`, whose host is at these addresses, which may be inside if `private`. It waits for
+    /// `patience` for a whole answer.
     ///
     /// # Errors
-    /// When the system's certificates cannot be read.
-    pub(crate) fn new(url: &Url, addresses: &[IpAddr], patience: Duration) -> Result<Self, String> {
+    /// When one of them is inside and may not be, or the system's certificates cannot be read.
+    pub(crate) fn new(
+        url: &Url,
+        addresses: &[IpAddr],
+        private: bool,
+        patience: Duration,
+    ) -> Result<Self, String> {
+        if !private {
+            // They were judged when they were found; by a server that may have been started in another way.
+            outside(addresses)?;
+        }
         // Fails only when a provider is installed already, and then that one is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         // The port is that of each request; the one of a pinned address is not used where it is zero.

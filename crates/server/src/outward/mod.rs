@@ -64,18 +64,22 @@ pub(crate) async fn locate(field: &str, url: &Url, private: bool) -> Result<Arc<
             .await
             .map_err(|why| Rejection::field(field, format!("`{host}` cannot be found: {why}")))?,
     };
-    let inside = found
-        .iter()
-        .find_map(|address| Some((address, address::inside(*address)?)));
-    if let Some((address, why)) = inside.filter(|_| !private) {
-        return Err(Rejection::field(
-            field,
-            format!(
-                "`{host}` is at {address}, {why}: the server goes there only when started with --allow-private-peers"
-            ),
-        ));
+    if !private {
+        outside(&found).map_err(|why| Rejection::field(field, format!("`{host}` {why}")))?;
     }
     Ok(found.into())
+}
+
+/// Whether all of these are addresses of the public network.
+fn outside(addresses: &[IpAddr]) -> Result<(), String> {
+    let inside = addresses
+        .iter()
+        .find_map(|address| Some((address, address::inside(*address)?)));
+    inside.map_or(Ok(()), |(address, why)| {
+        Err(format!(
+            "is at {address}, {why}: the server goes there only when started with --allow-private-peers"
+        ))
+    })
 }
 
 async fn look_up(name: &str, port: u16) -> Result<Vec<IpAddr>, String> {

@@ -1,8 +1,12 @@
 //! Asking a peer: the three requests of A2A that are needed, over either of its JSON bindings.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use ::a2a::{
     AgentCard, JsonRpcId, JsonRpcRequest, JsonRpcResponse, SVC_PARAM_VERSION, SendMessageRequest,
-    SendMessageResponse, TRANSPORT_PROTOCOL_HTTP_JSON, TRANSPORT_PROTOCOL_JSONRPC, Task, VERSION, methods,
+    SendMessageResponse, TRANSPORT_PROTOCOL_HTTP_JSON, TRANSPORT_PROTOCOL_JSONRPC, Task, VERSION, error_code,
+    methods,
 };
 use adjutant_core::agent::Peer;
 use http::StatusCode;
@@ -11,12 +15,14 @@ use reqwest::{Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::time::Duration;
 
+use crate::config::Config;
 use crate::outward::{Client, Told};
 
 /// The most characters of what a peer says of an error.
 const MAX_SAID_CHARS: usize = 300;
+/// The most bytes of an error that are looked into.
+const MAX_ERROR_BYTES: usize = 64 << 10;
 /// A peer that wants to be left alone for longer is asked again after this.
 const MAX_PAUSE: Duration = Duration::from_hours(1);
 /// A peer that is busy and does not say for how long.
@@ -60,21 +66,56 @@ pub(super) struct Asking {
     token: Option<String>,
 }
 
+/// How a peer is spoken to, once that is known: all its attempts share it.
+#[derive(Debug, Default)]
+pub(super) struct Line(Mutex<Option<(Arc<Peer>, Asking)>>);
+
+impl Line {
+    /// Finds out how the peer is spoken to, unless that is known.
+    pub(super) async fn open(&self, peer: &Arc<Peer>, config: &Config) -> Result<Asking, Trouble> {
+        let known = self.known().clone();
+        if let Some((_, asking)) = known.filter(|(place, _)| place == peer) {
+            return Ok(asking);
+        }
+        let asking = Asking::open(peer, config).await?;
+        *self.known() = Some((Arc::clone(peer), asking.clone()));
+        Ok(asking)
+    }
+
+    /// Forgets what is known.
+    pub(super) fn hang_up(&self) {
+        *self.known() = None;
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<(Arc<Peer>, Asking)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Asking {
     /// Learns from its card how a peer wants to be spoken to. One without a card is spoken to by HTTP+JSON.
-    pub(super) async fn open(peer: &Peer, patience: Duration) -> Result<Self, Trouble> {
+    async fn open(peer: &Peer, config: &Config) -> Result<Self, Trouble> {
         let away = |why: String| Trouble::Away(format!("the peer at {}: {why}", peer.url));
         let base = Url::parse(&peer.url).map_err(|error| away(error.to_string()))?;
         let token = match peer.token_env.as_deref() {
             None => None,
-            Some(name) => Some(std::env::var(name).map_err(|_| {
-                away(format!(
-                    "token_env: this server has no environment variable {name}"
-                ))
-            })?),
+            Some(name) => match std::env::var(name).unwrap_or_default().trim() {
+                "" => {
+                    return Err(away(format!(
+                        "token_env: this server has no environment variable {name}"
+                    )));
+                }
+                token => Some(token.to_owned()),
+            },
         };
         let mut asking = Self {
-            client: Client::new(&base, &peer.addresses, patience).map_err(away)?,
+            client: Client::new(
+                &base,
+                &peer.addresses,
+                config.allow_private_peers,
+                config.peer_patience,
+            )
+            .map_err(away)?,
             binding: Binding::Rest,
             base,
             token,
@@ -148,18 +189,15 @@ impl Asking {
         }
     }
 
-    /// Asks it to stop.
-    pub(super) async fn cancel(&self, id: &str) -> Result<(), Trouble> {
+    /// Asks it to stop, and gives what it says of the task then.
+    pub(super) async fn cancel(&self, id: &str) -> Result<Task, Trouble> {
         match self.binding {
             Binding::Rest => {
                 let url = self.url(&["tasks", &format!("{id}:cancel")]);
                 let told = self.send(Method::POST, url, Some(&json!({}))).await?;
-                self.read::<Value>(told, "its answer").map(drop)
+                self.read(told, "its answer")
             }
-            Binding::JsonRpc => self
-                .call::<_, Value>(methods::CANCEL_TASK, &json!({"id": id}))
-                .await
-                .map(drop),
+            Binding::JsonRpc => self.call(methods::CANCEL_TASK, &json!({"id": id})).await,
         }
     }
 
@@ -178,9 +216,13 @@ impl Asking {
         let told = self.send(Method::POST, self.base.clone(), Some(&request)).await?;
         let answer: JsonRpcResponse = self.read(told, "its answer")?;
         if let Some(error) = answer.error {
-            return Err(Trouble::Refused(
-                self.named(&format!("it refused: {}", said(&error.message))),
-            ));
+            let text = self.named(&format!("it refused: {}", said(&error.message)));
+            // What is the same as a 500 by the other binding.
+            return Err(if error.code == error_code::INTERNAL_ERROR {
+                Trouble::Away(text)
+            } else {
+                Trouble::Refused(text)
+            });
         }
         let result = answer.result.unwrap_or_default();
         serde_json::from_value(result)
@@ -244,7 +286,8 @@ impl Asking {
 
 /// What an error's body says, as far as it says anything.
 fn error_of(body: &[u8]) -> String {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else {
+    let short = Some(body).filter(|body| body.len() <= MAX_ERROR_BYTES);
+    let Some(body) = short.and_then(|body| serde_json::from_slice::<Value>(body).ok()) else {
         return String::new();
     };
     let error = body.get("error").unwrap_or(&body);

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use adjutant_core::access::{Actor, Power, Role};
 use adjutant_core::agent::{Agent, Peer};
-use adjutant_core::command::{Answer, Command, Completion, Running, SyncAnswer};
+use adjutant_core::command::{Answer, Command, Completion, Running, SyncAnswer, TaskView};
 use adjutant_core::name::AgentId;
-use adjutant_core::rejection::Slug;
+use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_core::task::Status;
 use adjutant_core::time::Span;
 use adjutant_engine::Refusal;
@@ -18,9 +18,10 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::ask::Line;
 use super::job::Job;
 use super::words;
-use crate::app::{App, unexpected};
+use crate::app::App;
 use crate::failure::Failure;
 
 /// How long a roll-call waits for news. The engine bounds it by the time within which the agent has to be heard of.
@@ -29,6 +30,12 @@ const WAIT: Span = Span::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(1);
 /// How many attempts are read at a time when a host begins.
 const PAGE: usize = 100;
+
+/// The most ends, and bytes of them, in one roll-call.
+const MAX_DONE: usize = 100;
+const MAX_DONE_BYTES: usize = 4 << 20;
+/// What is just being sent when the server stops gets so long.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// An attempt.
 type Key = (Arc<str>, u32);
@@ -40,6 +47,8 @@ pub(super) struct Host {
     actor: Actor,
     session: Arc<str>,
     peer: watch::Receiver<Arc<Peer>>,
+    line: Arc<Line>,
+    leaving: CancellationToken,
     jobs: JoinSet<Option<Completion>>,
     /// Whose each of them is.
     keys: HashMap<Id, Key>,
@@ -47,11 +56,18 @@ pub(super) struct Host {
     stops: BTreeMap<Key, CancellationToken>,
     /// What has ended and was not acknowledged.
     done: Vec<Completion>,
+    /// How many of these are in the roll-call that was sent last.
+    sending: usize,
     n: u64,
 }
 
 impl Host {
-    pub(super) fn new(app: App, agent: &Agent, peer: watch::Receiver<Arc<Peer>>) -> Self {
+    pub(super) fn new(
+        app: App,
+        agent: &Agent,
+        peer: watch::Receiver<Arc<Peer>>,
+        leaving: CancellationToken,
+    ) -> Self {
         Self {
             app,
             agent: agent.id.clone(),
@@ -61,68 +77,94 @@ impl Host {
             },
             session: uuid::Uuid::new_v4().to_string().into(),
             peer,
+            line: Arc::default(),
             jobs: JoinSet::new(),
             keys: HashMap::new(),
             stops: BTreeMap::new(),
             done: Vec::new(),
+            sending: 0,
             n: 0,
+            leaving,
         }
     }
 
     /// Speaks for the agent until the server is to stop, or somebody else does.
-    pub(super) async fn run(mut self, leaving: CancellationToken) {
+    pub(super) async fn run(mut self) {
         match self.adopt().await {
-            Ok(true) => {
+            Adopted::Mine => {
                 tracing::info!(agent = %self.agent, "this server speaks for an agent that is reached by A2A");
             }
-            Ok(false) => return,
-            Err(error) => {
-                tracing::warn!(agent = %self.agent, error = %error.0, "an agent could not be spoken for; it is tried again");
-                return;
-            }
+            Adopted::Others => return,
+            Adopted::Leaving => return self.leave().await,
         }
+        let leaving = self.leaving.clone();
         loop {
-            let call = self.call_roll();
+            let call = self.call_roll(WAIT);
             let called = tokio::select! {
                 biased;
                 () = leaving.cancelled() => return self.leave().await,
+                // Before what has ended: an answer that is there is not to be dropped, since what it says is said once.
+                called = call => called,
                 Some(ended) = self.jobs.join_next_with_id() => {
                     self.settle(ended);
+                    // What else has ended goes along.
+                    while let Some(ended) = self.jobs.try_join_next_with_id() {
+                        self.settle(ended);
+                    }
                     continue;
                 }
-                called = call => called,
             };
-            match called {
+            let is_well = match called {
                 Ok(answer) => self.heed(answer).await,
-                Err(Refusal::Rejected(no)) if matches!(no.slug, Slug::Superseded | Slug::AgentNotFound) => {
+                Err(Refusal::Rejected(no)) if is_over(&no) => {
                     tracing::info!(agent = %self.agent, why = %no, "this server no longer speaks for an agent");
-                    return self.call_off().await;
+                    return self.call_off();
                 }
                 Err(refusal) => {
                     tracing::warn!(agent = %self.agent, %refusal, "a roll-call was not taken; it is repeated");
-                    tokio::time::sleep(PAUSE).await;
+                    false
                 }
+            };
+            if !is_well {
+                self.pause().await;
             }
         }
     }
 
-    /// Takes the agent over, with what it runs; whether nobody else has it.
-    async fn adopt(&mut self) -> Result<bool, Failure> {
-        let command = Command::Adopt {
-            agent: self.agent.clone(),
-            session: Arc::clone(&self.session),
-            alone: !self.app.handle.is_shared(),
-        };
-        match self.app.handle.call(Actor::admin(), command, None).await {
-            Ok(Answer::Agent(_)) => {}
-            Ok(other) => return Err(unexpected(&other)),
-            Err(Refusal::Rejected(no))
-                if matches!(no.slug, Slug::Superseded | Slug::AgentNotFound | Slug::WrongState) =>
-            {
-                return Ok(false);
-            }
-            Err(refusal) => return Err(refusal.into()),
+    async fn pause(&self) {
+        tokio::select! {
+            () = self.leaving.cancelled() => {}
+            () = tokio::time::sleep(PAUSE) => {}
         }
+    }
+
+    /// Takes the agent over, with what it runs. Insists until it is known who has it: a session that was given and not
+    /// used would keep the agent from everyone.
+    async fn adopt(&mut self) -> Adopted {
+        while !self.leaving.is_cancelled() {
+            let command = Command::Adopt {
+                agent: self.agent.clone(),
+                session: Arc::clone(&self.session),
+                alone: !self.app.handle.is_shared(),
+            };
+            let adopted = match self.app.handle.call(Actor::admin(), command, None).await {
+                Ok(_) => self.go_on().await,
+                Err(Refusal::Rejected(no)) if is_over(&no) => return Adopted::Others,
+                Err(refusal) => Err(refusal.into()),
+            };
+            match adopted {
+                Ok(()) => return Adopted::Mine,
+                Err(error) => {
+                    tracing::warn!(agent = %self.agent, error = %error.0, "an agent cannot be spoken for yet");
+                    self.pause().await;
+                }
+            }
+        }
+        Adopted::Leaving
+    }
+
+    /// Goes on with what the agent runs. What an earlier server had not noted is sent again under the same name.
+    async fn go_on(&mut self) -> Result<(), Failure> {
         let mut filter = TaskFilter {
             status: Some(Status::InProgress),
             claimed_by: Some(self.agent.clone()),
@@ -134,19 +176,17 @@ impl Host {
             let page = self.app.handle.query(move |reader| reader.tasks(&asked)).await?;
             filter.after = page.next;
             for task in self.app.present_stored(&self.actor, page.tasks).await? {
-                // What an earlier server had not got so far with is not listed, and so it is lost.
-                if let Some(id) = words::noted_id(&task, self.agent.as_str()) {
-                    let attempt = task.attempt;
-                    self.begin(task, attempt, Some(id));
-                }
+                let (attempt, id) = (task.attempt, words::noted_id(&task, self.agent.as_str()));
+                self.begin(task, attempt, id);
             }
             if filter.after.is_none() {
-                return Ok(true);
+                return Ok(());
             }
         }
     }
 
-    fn call_roll(&mut self) -> impl Future<Output = Result<SyncAnswer, Refusal>> + use<> {
+    /// Calls the roll, with as much of what has ended as one call may carry. The rest is listed as running.
+    fn call_roll(&mut self, wait: Span) -> impl Future<Output = Result<SyncAnswer, Refusal>> + use<> {
         self.n += 1;
         let running = self.stops.keys().map(|(id, attempt)| Running {
             id: (&**id).into(),
@@ -157,14 +197,21 @@ impl Host {
             id: done.id.clone(),
             attempt: done.attempt.unwrap_or_default(),
         });
+        let mut bytes = 0;
+        let fit = self.done.iter().take(MAX_DONE).take_while(|done| {
+            bytes += done.result.output.len();
+            bytes <= MAX_DONE_BYTES
+        });
+        // The first goes alone if it has to.
+        self.sending = fit.count().max(1).min(self.done.len());
         let sync = adjutant_core::command::Sync {
             agent: self.agent.clone(),
             session: Some(Arc::clone(&self.session)),
             n: Some(self.n),
             running: Some(running.chain(ended).collect()),
-            done: self.done.clone(),
+            done: self.done.iter().take(self.sending).cloned().collect(),
             max: None,
-            wait: WAIT,
+            wait,
         };
         let (app, actor) = (self.app.clone(), self.actor.clone());
         async move {
@@ -197,18 +244,9 @@ impl Host {
         self.done.extend(completion);
     }
 
-    /// Does what a roll-call says.
-    async fn heed(&mut self, answer: SyncAnswer) {
-        let sent = std::mem::take(&mut self.done);
-        for (completion, outcome) in sent.into_iter().zip(answer.done) {
-            match outcome {
-                Err(no) if no.slug.retryable() => self.done.push(completion),
-                Err(no) => {
-                    tracing::warn!(agent = %self.agent, task = %completion.id, why = %no, "an end was not taken");
-                }
-                Ok(_) => {}
-            }
-        }
+    /// Does what a roll-call says; whether all of it could be done.
+    async fn heed(&mut self, answer: SyncAnswer) -> bool {
+        let mut is_well = self.acknowledge(answer.done);
         for stop in answer.stop {
             if let Some(token) = self.stops.get(&(stop.id.as_str().into(), stop.attempt)) {
                 token.cancel();
@@ -228,8 +266,30 @@ impl Host {
             // They stay offered, and are in the next answer.
             Err(error) => {
                 tracing::warn!(agent = %self.agent, error = %error.0, "tasks of a peer could not be read");
+                is_well = false;
             }
         }
+        is_well
+    }
+
+    /// Forgets the ends that were taken; whether all that were sent are done with.
+    fn acknowledge(&mut self, outcomes: Vec<Result<TaskView, Rejection>>) -> bool {
+        let rest = self.done.split_off(self.sending.min(self.done.len()));
+        let sent = std::mem::replace(&mut self.done, rest);
+        let mut is_well = true;
+        for (completion, outcome) in sent.into_iter().zip(outcomes) {
+            match outcome {
+                Err(no) if no.slug.retryable() => {
+                    self.done.push(completion);
+                    is_well = false;
+                }
+                Err(no) => {
+                    tracing::warn!(agent = %self.agent, task = %completion.id, why = %no, "an end was not taken");
+                }
+                Ok(_) => {}
+            }
+        }
+        is_well
     }
 
     /// Begins an attempt, or goes on with one. What runs already is not begun twice.
@@ -248,30 +308,65 @@ impl Host {
             peer: Arc::clone(&self.peer.borrow()),
             task,
             attempt,
+            line: Arc::clone(&self.line),
             begun,
             stop,
+            leaving: self.leaving.clone(),
         };
         let id = self.jobs.spawn(job.run()).id();
         self.keys.insert(id, key);
     }
 
-    /// The server stops: what runs at the peer goes on there, and whoever adopts the agent follows it.
+    /// The server stops: what runs at the peer goes on there, and whoever adopts the agent follows it. What is just being
+    /// sent gets a moment to become known, and what has ended is told.
     async fn leave(mut self) {
+        let until = tokio::time::Instant::now() + LEAVE_PATIENCE;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(until, self.jobs.join_next_with_id()).await {
+            // What was left has ended nothing.
+            self.settle(ended);
+        }
         self.jobs.shutdown().await;
+        while !self.done.is_empty() {
+            let Ok(answer) = self.call_roll(Span::ZERO).await else {
+                break;
+            };
+            if !self.acknowledge(answer.done) {
+                break;
+            }
+        }
         let command = Command::Abandon {
             agent: self.agent.clone(),
             session: self.session,
         };
-        if let Err(refusal) = self.app.handle.call(Actor::admin(), command, None).await {
-            tracing::warn!(agent = %self.agent, %refusal, "the next server has to wait until the agent counts as gone");
+        match self.app.handle.call(Actor::admin(), command, None).await {
+            Ok(_) => {}
+            Err(Refusal::Rejected(no)) if is_over(&no) => {}
+            Err(refusal) => {
+                tracing::warn!(agent = %self.agent, %refusal, "the next server has to wait until the agent counts as gone");
+            }
         }
     }
 
-    /// Somebody else speaks for the agent: what runs at the peer has ended here.
-    async fn call_off(mut self) {
+    /// Somebody else speaks for the agent: what runs at the peer has ended here. The peer is told beside what comes next.
+    fn call_off(mut self) {
         for stop in self.stops.values() {
             stop.cancel();
         }
-        while self.jobs.join_next().await.is_some() {}
+        tokio::spawn(async move { while self.jobs.join_next().await.is_some() {} });
     }
+}
+
+/// Who speaks for an agent.
+enum Adopted {
+    /// This server does.
+    Mine,
+    /// Another one does, or none can.
+    Others,
+    /// This server is to stop.
+    Leaving,
+}
+
+/// Whether nothing more is to be said for the agent.
+fn is_over(no: &Rejection) -> bool {
+    matches!(no.slug, Slug::Superseded | Slug::AgentNotFound | Slug::WrongState)
 }

@@ -1,5 +1,6 @@
 //! One attempt of a peer: its task is sent, followed to its end, and what it says on the way is told.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +15,7 @@ use adjutant_engine::Refusal;
 use adjutant_wire as wire;
 use tokio_util::sync::CancellationToken;
 
-use super::ask::{Asking, Trouble};
+use super::ask::{Asking, Line, Trouble};
 use super::words::{self, Standing, Usage, Word};
 use crate::app::App;
 
@@ -29,6 +30,12 @@ const TELLINGS: u32 = 10;
 /// How long to wait between two of these.
 const TELLING_PAUSE: Duration = Duration::from_millis(500);
 
+/// The most remarks of a peer that are kept of one attempt, and how far they are apart.
+const MAX_REMARKS: u32 = 50;
+const REMARK_EVERY: Duration = Duration::from_secs(5);
+/// How far apart reports of what it has used are.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
+
 /// One attempt.
 pub(super) struct Job {
     pub(super) app: App,
@@ -38,6 +45,8 @@ pub(super) struct Job {
     pub(super) actor: Actor,
     /// Where the agent is.
     pub(super) peer: Arc<Peer>,
+    /// How it is spoken to.
+    pub(super) line: Arc<Line>,
     /// The task.
     pub(super) task: wire::Task,
     /// The attempt's number.
@@ -46,57 +55,67 @@ pub(super) struct Job {
     pub(super) begun: Option<String>,
     /// Cancelled when the attempt is to end.
     pub(super) stop: CancellationToken,
+    /// Cancelled when the server stops: the attempt goes on at the peer.
+    pub(super) leaving: CancellationToken,
 }
 
 impl Job {
-    /// Sees the attempt to its end. Nothing when it was stopped, once the peer knows.
+    /// Sees the attempt to its end. Nothing when it was stopped, once the peer knows, or when it is left to go on.
     pub(super) async fn run(self) -> Option<Completion> {
-        let opened = tokio::select! {
-            () = self.stop.cancelled() => return None,
-            opened = Asking::open(&self.peer, self.app.config.peer_patience) => opened,
-        };
-        let asking = match opened {
+        let asking = match self.open().await? {
             Ok(asking) => asking,
             // What was begun goes on there: it is lost only when the peer stays away.
-            Err(Trouble::Away(why)) if self.begun.is_some() => {
-                return self.resume_later(why).await;
-            }
+            Err(trouble) if self.begun.is_some() => match self.open_later(trouble).await? {
+                Ok(asking) => asking,
+                Err(trouble) => return Some(self.ended(words::failure(trouble.text()))),
+            },
             Err(trouble) => return Some(self.failed(trouble)),
         };
-        self.with(&asking).await
-    }
-
-    /// Asks once more how to speak to a peer that was away when its attempt was to be gone on with.
-    async fn resume_later(self, why: String) -> Option<Completion> {
-        let until = Instant::now() + self.away_patience();
-        while Instant::now() < until {
-            tokio::select! {
-                () = self.stop.cancelled() => return None,
-                () = tokio::time::sleep(LONGEST_PAUSE) => {}
-            }
-            if let Ok(asking) = Asking::open(&self.peer, self.app.config.peer_patience).await {
-                return self.with(&asking).await;
-            }
-        }
-        Some(self.ended(words::failure(why)))
-    }
-
-    async fn with(&self, asking: &Asking) -> Option<Completion> {
         let mut told = Told::default();
         let id = match &self.begun {
             Some(id) => id.clone(),
-            None => match self.begin(asking, &mut told).await {
+            None => match self.begin(&asking, &mut told).await {
                 Begun::Going(id) => id,
                 Begun::Over(completion) => return Some(completion),
             },
         };
-        self.follow(asking, &id, &mut told).await
+        self.follow(&asking, &id, &mut told).await
+    }
+
+    /// Finds out how the peer is spoken to; nothing when there is nothing more to say to it.
+    async fn open(&self) -> Option<Result<Asking, Trouble>> {
+        tokio::select! {
+            () = self.stop.cancelled() => None,
+            () = self.leaving.cancelled() => None,
+            opened = self.line.open(&self.peer, &self.app.config) => Some(opened),
+        }
+    }
+
+    /// Goes on asking a peer that was away when its attempt was to be gone on with.
+    async fn open_later(&self, mut trouble: Trouble) -> Option<Result<Asking, Trouble>> {
+        let until = Instant::now() + self.away_patience();
+        while Instant::now() < until {
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = self.leaving.cancelled() => return None,
+                () = tokio::time::sleep(LONGEST_PAUSE.min(self.away_patience())) => {}
+            }
+            match self.open().await? {
+                Ok(asking) => return Some(Ok(asking)),
+                Err(again) => trouble = again,
+            }
+        }
+        Some(Err(trouble))
     }
 
     /// Sends the task. That is not broken off: only the answer says how to stop what was begun.
     async fn begin(&self, asking: &Asking, told: &mut Told) -> Begun {
         let (word, id) = match asking.message(&words::request(&self.task, self.attempt)).await {
-            Err(trouble) => return Begun::Over(self.failed(trouble)),
+            Err(trouble) => {
+                // It may want to be spoken to in another way by now.
+                self.line.hang_up();
+                return Begun::Over(self.failed(trouble));
+            }
             Ok(SendMessageResponse::Message(message)) => (words::of_message(&message), None),
             Ok(SendMessageResponse::Task(task)) => (words::word(&task), Some(task.id)),
         };
@@ -105,7 +124,7 @@ impl Job {
                 let why = format!("the peer at {}: the id of its task cannot be used", self.peer.url);
                 return Begun::Over(self.ended(words::failure(why)));
             }
-            self.remark(words::id_note(id), None).await;
+            self.remark(words::id_note(id)).await;
         }
         self.tell(&word, told).await;
         match (word.standing, id) {
@@ -121,82 +140,105 @@ impl Job {
         let mut away_since: Option<Instant> = None;
         loop {
             tokio::select! {
+                () = self.leaving.cancelled() => return None,
                 () = self.stop.cancelled() => {
-                    self.call_off(asking, id).await;
+                    self.call_off(asking, id, told).await;
                     return None;
                 }
                 () = tokio::time::sleep(pause) => {}
             }
             pause = (pause + pause / 2).min(LONGEST_PAUSE);
-            match asking.task(id).await {
+            let trouble = match asking.task(id).await {
                 Ok(task) => {
                     away_since = None;
                     let word = words::word(&task);
-                    if self.tell(&word, told).await {
-                        pause = FIRST_PAUSE;
-                    }
+                    self.tell(&word, told).await;
                     match word.standing {
-                        Standing::Going => {}
+                        Standing::Going => continue,
                         Standing::Over(result) => return Some(self.ended(result)),
                         Standing::Stuck(why) => {
-                            self.call_off(asking, id).await;
+                            self.call_off(asking, id, told).await;
                             return Some(self.ended(words::failure(why)));
                         }
                     }
                 }
-                Err(Trouble::Refused(why)) => return Some(self.ended(words::failure(why))),
-                Err(Trouble::Busy(_, wish)) => pause = wish.clamp(LONGEST_PAUSE, self.away_patience()),
-                Err(Trouble::Away(why)) => {
-                    let since = *away_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= self.away_patience() {
-                        self.call_off(asking, id).await;
-                        return Some(self.ended(words::failure(why)));
-                    }
-                }
+                Err(trouble) => trouble,
+            };
+            let since = *away_since.get_or_insert_with(Instant::now);
+            let for_good = match &trouble {
+                Trouble::Refused(_) => true,
+                Trouble::Away(_) | Trouble::Busy(..) => since.elapsed() >= self.away_patience(),
+            };
+            if for_good {
+                self.call_off(asking, id, told).await;
+                return Some(self.ended(words::failure(trouble.text())));
+            }
+            if let Trouble::Busy(_, wish) = trouble {
+                pause = wish.min(self.away_patience());
             }
         }
     }
 
     /// A peer that was at work may be away for so long.
     fn away_patience(&self) -> Duration {
-        self.app.config.peer_patience * 2
+        self.app.config.peer_patience.saturating_mul(2)
     }
 
-    /// Tells the peer that its work is not wanted any more. Whether it obeys is its own affair.
-    async fn call_off(&self, asking: &Asking, id: &str) {
-        match tokio::time::timeout(CANCEL_PATIENCE, asking.cancel(id)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(trouble)) => {
-                tracing::warn!(agent = %self.agent, task = self.task.id, why = trouble.text(), "a peer did not stop");
+    /// Tells the peer that its work is not wanted any more, and books what it has used until then. Whether it obeys is
+    /// its own affair.
+    async fn call_off(&self, asking: &Asking, id: &str, told: &mut Told) {
+        let why = match tokio::time::timeout(CANCEL_PATIENCE, asking.cancel(id)).await {
+            Ok(Ok(task)) => {
+                let word = words::word(&task);
+                self.report_all(&word, told).await;
+                return;
             }
-            Err(_) => {
-                tracing::warn!(agent = %self.agent, task = self.task.id, "a peer did not say whether it stops");
-            }
+            Ok(Err(trouble)) => trouble.text().to_owned(),
+            Err(_) => "it did not say".to_owned(),
+        };
+        tracing::warn!(agent = %self.agent, task = self.task.id, why, "a peer may not have stopped");
+    }
+
+    /// Passes on what is new in what the peer says: at once when it is over, and otherwise not too often.
+    async fn tell(&self, word: &Word, told: &mut Told) {
+        let over = word.standing != Standing::Going;
+        if over || told.reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
+            self.report_all(word, told).await;
+        }
+        if over {
+            return;
+        }
+        if let Some(progress) = word.progress.filter(|progress| told.progress != Some(*progress)) {
+            told.progress = Some(progress);
+            self.put(self.patch(None, Some(progress))).await;
+        }
+        let is_due =
+            told.remarked.is_none_or(|at| at.elapsed() >= REMARK_EVERY) && told.remarks < MAX_REMARKS;
+        if let Some(note) = word
+            .note
+            .as_ref()
+            .filter(|note| is_due && told.note.as_ref() != Some(*note))
+        {
+            told.note = Some(note.clone());
+            told.remarked = Some(Instant::now());
+            told.remarks += 1;
+            self.remark(note.clone()).await;
         }
     }
 
-    /// Passes on what is new in what the peer says; whether anything is.
-    async fn tell(&self, word: &Word, told: &mut Told) -> bool {
-        let usage = word.usage != told.usage;
-        if usage {
-            told.usage.clone_from(&word.usage);
-            for usage in &word.usage {
+    /// Books what the peer has used of each model, where that has changed.
+    async fn report_all(&self, word: &Word, told: &mut Told) {
+        for usage in &word.usage {
+            if told.usage.get(&usage.model) != Some(usage) {
+                told.usage.insert(usage.model.clone(), usage.clone());
+                told.reported = Some(Instant::now());
                 self.report(usage).await;
             }
         }
-        let note = word.note.clone().filter(|note| told.note.as_ref() != Some(note));
-        let progress = word.progress.filter(|progress| told.progress != Some(*progress));
-        let remark = (note.is_some() || progress.is_some()) && word.standing == Standing::Going;
-        if remark {
-            told.note.clone_from(&word.note);
-            told.progress = word.progress;
-            self.put(self.patch(note, progress)).await;
-        }
-        usage || remark
     }
 
-    async fn remark(&self, note: String, progress: Option<u8>) {
-        self.put(self.patch(Some(note), progress)).await;
+    async fn remark(&self, note: String) {
+        self.put(self.patch(Some(note), None)).await;
     }
 
     fn patch(&self, note: Option<String>, progress: Option<u8>) -> Command {
@@ -281,8 +323,11 @@ fn now() -> Timestamp {
 #[derive(Default)]
 struct Told {
     note: Option<String>,
+    remarks: u32,
+    remarked: Option<Instant>,
     progress: Option<u8>,
-    usage: Vec<Usage>,
+    usage: BTreeMap<Option<String>, Usage>,
+    reported: Option<Instant>,
 }
 
 /// What came of sending a task.

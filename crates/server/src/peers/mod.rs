@@ -11,7 +11,8 @@
 //! counts as gone.
 //!
 //! # Invariants
-//! - The id of the peer's task is noted before anything else is done with it, so that the attempt outlives the server.
+//! - The id of the peer's task is noted before anything else is done with it, so that the attempt outlives the server; and a
+//!   task whose id could not be noted is sent again under the same name.
 //! - A peer is asked at the addresses that were found when it was registered, and nowhere else ([`crate::outward`]).
 //! - Whatever a peer does, its attempt ends: with what it says, or with what is wrong with it.
 //!
@@ -36,7 +37,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::host::Host;
-use crate::app::{App, unexpected};
+use crate::app::App;
 use crate::failure::Failure;
 
 /// How often agents are looked for that nobody speaks for. Those that register here are seen at once.
@@ -46,15 +47,14 @@ const ROUND: Duration = Duration::from_secs(5);
 pub(crate) async fn keep(app: App, leaving: CancellationToken) {
     let mut hosts: HashMap<AgentId, Hosted> = HashMap::new();
     while !leaving.is_cancelled() {
-        match with_a_peer(&app).await {
+        match look_around(&app).await {
             Ok(agents) => {
                 hosts.retain(|_, hosted| !hosted.running.is_finished());
                 for (agent, peer) in agents {
                     if let Some(hosted) = hosts.get(&agent.id) {
                         hosted.peer.send_replace(peer);
-                    } else {
-                        let hosted = Hosted::begin(&app, &agent, peer, &leaving);
-                        hosts.insert(agent.id.clone(), hosted);
+                    } else if is_free(&app, &agent) {
+                        hosts.insert(agent.id.clone(), Hosted::begin(&app, &agent, peer, &leaving));
                     }
                 }
             }
@@ -73,21 +73,24 @@ pub(crate) async fn keep(app: App, leaving: CancellationToken) {
     }
 }
 
-async fn with_a_peer(app: &App) -> Result<Vec<(Arc<Agent>, Arc<Peer>)>, Failure> {
-    let command = Command::ListAgents {
-        status: None,
-        capabilities: Vec::new(),
-    };
-    match app.ask(Actor::admin(), command).await? {
-        Answer::Agents(agents) => Ok(agents
-            .into_iter()
-            .filter_map(|agent| {
-                let peer = agent.peer.clone()?;
-                Some((agent, peer))
-            })
-            .collect()),
-        other => Err(unexpected(&other)),
+/// Whether it is worth while to ask for an agent that is not spoken for here.
+fn is_free(app: &App, agent: &Agent) -> bool {
+    !app.handle.is_shared() || agent.session.is_none() || agent.offline
+}
+
+/// The agents that have a URL.
+async fn look_around(app: &App) -> Result<Vec<(Arc<Agent>, Arc<Peer>)>, Failure> {
+    let ids = app.handle.query(|reader| reader.peers()).await?;
+    let mut found = Vec::new();
+    for id in ids {
+        // One that is gone by now is none.
+        if let Ok(Answer::Agent(agent)) = app.handle.call(Actor::admin(), Command::GetAgent(id), None).await
+            && let Some(peer) = agent.peer.clone()
+        {
+            found.push((agent, peer));
+        }
     }
+    Ok(found)
 }
 
 /// An agent that this server speaks for.
@@ -99,10 +102,10 @@ struct Hosted {
 impl Hosted {
     fn begin(app: &App, agent: &Agent, peer: Arc<Peer>, leaving: &CancellationToken) -> Self {
         let (peer, told) = watch::channel(peer);
-        let host = Host::new(app.clone(), agent, told);
+        let host = Host::new(app.clone(), agent, told, leaving.clone());
         Self {
             peer,
-            running: tokio::spawn(host.run(leaving.clone())),
+            running: tokio::spawn(host.run()),
         }
     }
 }

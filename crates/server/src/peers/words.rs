@@ -11,7 +11,7 @@ use adjutant_core::attempt::Tokens;
 use adjutant_core::money::Money;
 use adjutant_core::task::{MAX_LIST, TaskResult};
 use adjutant_wire as wire;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The most bytes of a peer's output that are kept.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
@@ -48,6 +48,7 @@ pub(super) fn request(task: &wire::Task, attempt: u32) -> SendMessageRequest {
     let mut message = Message::new(Role::User, parts);
     // A peer that sees the same one again has it already.
     message.message_id = format!("{}/{attempt}", task.id);
+    message.metadata = Some(HashMap::from([("adjutant".to_owned(), terms(task))]));
     SendMessageRequest {
         message,
         configuration: Some(SendMessageConfiguration {
@@ -59,6 +60,18 @@ pub(super) fn request(task: &wire::Task, attempt: u32) -> SendMessageRequest {
         metadata: None,
         tenant: None,
     }
+}
+
+/// What is asked of whoever does it, for a peer of this kind. Its labels are its own.
+fn terms(task: &wire::Task) -> Value {
+    let mut terms = json!({"priority": task.priority});
+    if let Some(model) = &task.model {
+        terms["model"] = json!(model);
+    }
+    if task.estimated_tokens > 0 {
+        terms["estimated_tokens"] = json!(task.estimated_tokens);
+    }
+    terms
 }
 
 fn data(value: Value) -> Part {
@@ -79,11 +92,10 @@ pub(super) fn id_note(id: &str) -> String {
     format!("{ID_NOTE}{id}")
 }
 
-/// The id of the peer's task that an attempt follows, if it got so far.
+/// The id of the peer's task that an attempt follows, if it got so far. It is noted before anything that the peer says.
 pub(super) fn noted_id(task: &wire::Task, agent: &str) -> Option<String> {
     let since = task.claimed_at?;
-    let mut own = task.notes.iter().rev();
-    own.find_map(|note| {
+    task.notes.iter().find_map(|note| {
         let id = note.text.strip_prefix(ID_NOTE)?;
         (note.author == agent && note.at >= since && is_id(id)).then(|| id.to_owned())
     })
@@ -91,7 +103,9 @@ pub(super) fn noted_id(task: &wire::Task, agent: &str) -> Option<String> {
 
 /// Whether this can be the id of a task: it becomes a segment of a path.
 pub(super) fn is_id(text: &str) -> bool {
-    !text.is_empty() && text.len() <= MAX_ID_BYTES && text.chars().all(|c| c.is_ascii_graphic())
+    !matches!(text, "" | "." | "..")
+        && text.len() <= MAX_ID_BYTES
+        && text.chars().all(|c| c.is_ascii_graphic())
 }
 
 /// How a task stands with a peer.
@@ -138,6 +152,7 @@ pub(super) fn word(task: &::a2a::Task) -> Word {
         .map(|message| text_of(&message.parts));
     let said = said.filter(|said| !said.trim().is_empty());
     let note = said.as_deref().map(|said| cut(said, MAX_NOTE_BYTES));
+    let remark = note.clone().filter(|note| !note.starts_with(ID_NOTE));
     let metadata = task.metadata.as_ref();
     let why = |otherwise: &str| note.clone().unwrap_or_else(|| otherwise.to_owned());
     let standing = match task.status.state {
@@ -163,7 +178,7 @@ pub(super) fn word(task: &::a2a::Task) -> Word {
     };
     Word {
         standing,
-        note,
+        note: remark,
         progress: metadata
             .and_then(|all| all.get("adjutant")?.get("progress")?.as_u64())
             .map(|progress| u8::try_from(progress.min(100)).unwrap_or(100)),

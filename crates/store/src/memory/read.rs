@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use adjutant_core::command::AccessToken;
 use adjutant_core::event::Event;
-use adjutant_core::name::TaskId;
+use adjutant_core::name::{AgentId, TaskId};
 use adjutant_core::task::{DependencyState, Status, Task, TaskKey};
 
 use super::Shared;
@@ -80,6 +80,13 @@ impl Reader for MemoryReader {
 
     fn last_seq(&mut self) -> Result<u64, StoreError> {
         Ok(self.read(World::last_seq))
+    }
+
+    fn peers(&mut self) -> Result<Vec<AgentId>, StoreError> {
+        Ok(self.read(|world| {
+            let peers = world.agents.values().filter(|agent| agent.peer.is_some());
+            peers.map(|agent| agent.id.clone()).collect()
+        }))
     }
 
     fn tokens(&mut self) -> Result<Vec<AccessToken>, StoreError> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use adjutant_core::command::AccessToken;
 use adjutant_core::event::Event;
 use adjutant_core::experience::Experience;
-use adjutant_core::name::TaskId;
+use adjutant_core::name::{AgentId, TaskId};
 use adjutant_core::set::rows::Rows;
 use adjutant_core::task::{ClassId, DependencyState, Priority, Queue, Status, Task, TaskKey};
 use adjutant_core::time::Timestamp;
@@ -367,6 +367,13 @@ impl Reader for PostgresReader {
             .first()
             .map_or(Ok(0), |row| column::<i64>(row, 0))?
             .unsigned_abs())
+    }
+
+    fn peers(&mut self) -> Result<Vec<AgentId>, StoreError> {
+        // The state is JSON: others may have these letters in a text, and none that is meant is without them.
+        let rows = self.ask("SELECT id FROM agent WHERE strpos(state, '\"peer\":{') > 0", &[])?;
+        let id = |row: &Row| Ok::<AgentId, Failure>(row.try_get::<_, &str>(0)?.into());
+        Ok(rows.iter().map(id).collect::<Result<_, _>>()?)
     }
 
     fn tokens(&mut self) -> Result<Vec<AccessToken>, StoreError> {

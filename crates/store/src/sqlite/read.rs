@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use adjutant_core::command::AccessToken;
 use adjutant_core::event::{Event, EventKind};
-use adjutant_core::name::TaskId;
+use adjutant_core::name::{AgentId, TaskId};
 use adjutant_core::task::{Class, ClassId, Demand, DependencyState, Note, Priority, Status, Task, TaskKey};
 use adjutant_core::time::Timestamp;
 use rusqlite::types::Value;
@@ -173,6 +173,14 @@ impl Reader for SqliteReader {
                 .prepare_cached("SELECT coalesce(max(seq), 0) FROM event")?
                 .query_row([], |row| row.get(0))?;
             Ok(seq.unsigned_abs())
+        })
+    }
+
+    fn peers(&mut self) -> std::result::Result<Vec<AgentId>, StoreError> {
+        self.consistently(|db, _| {
+            db.prepare_cached("SELECT id FROM agent WHERE peer IS NOT NULL")?
+                .query_map([], |row| Ok(row.get::<_, String>(0)?.into()))?
+                .collect()
         })
     }
 

@@ -2,8 +2,13 @@
 
 mod stub;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use adjutant_core::access::Actor;
+use adjutant_core::agent::Peer;
+use adjutant_core::command::{Command, NewAgent};
 use adjutant_store::memory::Memory;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -26,11 +31,20 @@ struct Party {
 
 impl Party {
     async fn new() -> Self {
-        let config = Config {
+        Self::patient(1).await
+    }
+
+    /// One that waits so many seconds for each answer.
+    async fn patient(seconds: u64) -> Self {
+        Self::told(Config {
             allow_private_peers: true,
-            peer_patience: Duration::from_secs(1),
+            peer_patience: Duration::from_secs(seconds),
             ..Config::default()
-        };
+        })
+        .await
+    }
+
+    async fn told(config: Config) -> Self {
         let app = TestApp::on(Memory::alone(), config).await;
         let leaving = CancellationToken::new();
         let keeping = tokio::spawn(peers::keep(app.app.clone(), leaving.clone()));
@@ -259,7 +273,7 @@ async fn fails(stub: Stub, why: &str) {
 
 #[tokio::test]
 async fn whatever_a_peer_does_its_attempt_ends() {
-    let flood = "it sent more than 8 MiB";
+    let flood = "it sent more than 4 MiB";
     tokio::join!(
         fails(Stub::new(through(vec![saying("FAILED", "no luck")])).await, "no luck"),
         fails(Stub::new(through(vec![saying("REJECTED", "not mine")])).await, "the peer rejected it: not mine"),
@@ -297,6 +311,13 @@ async fn a_peer_that_goes_away_at_work_may_come_back_but_not_for_ever() {
     let party = Party::with(&back).await;
     party.submit(json!({})).await;
     assert_eq!(party.ended().await["status"], "completed");
+    let busy = Stub::new(|asked, _| match asked.what.as_str() {
+        "POST /message:send" => Does::Say(json!({"task": task("WORKING", &json!({}))})),
+        "GET /tasks/far-1" => Does::Wait(1),
+        _ => no_card(),
+    })
+    .await;
+    fails(busy, "it answered 429").await;
     let gone = Stub::new(|asked, _| match asked.what.as_str() {
         "POST /message:send" => Does::Say(json!({"task": task("WORKING", &json!({}))})),
         "GET /tasks/far-1" => Does::Refuse(502, json!({})),
@@ -452,4 +473,161 @@ async fn what_does_not_make_sense_is_refused_when_it_registers() {
     own.post("/api/agents/p/sync", json!({"running": []}))
         .await
         .refused(409, "superseded");
+}
+
+/// A peer that works until it is asked for the task's end.
+fn at_work(asked: &Asked) -> Does {
+    match asked.what.as_str() {
+        "POST /message:send" => Does::Say(json!({"task": task("WORKING", &json!({}))})),
+        "GET /tasks/far-1" => Does::Say(saying("WORKING", "a2a task other")),
+        _ => no_card(),
+    }
+}
+
+#[tokio::test]
+async fn a_peer_cannot_say_which_task_of_its_own_is_followed() {
+    let ended = Arc::new(AtomicBool::new(false));
+    let is_over = Arc::clone(&ended);
+    let stub = Stub::new(move |asked, _| match asked.what.as_str() {
+        "GET /tasks/far-1" if is_over.load(Ordering::Relaxed) => Does::Say(saying("COMPLETED", "mine")),
+        _ => at_work(asked),
+    })
+    .await;
+    let mut party = Party::with(&stub).await;
+    party.submit(json!({})).await;
+    party
+        .until(|task| task["notes"][0]["text"] == "a2a task far-1")
+        .await;
+    while stub.asked("GET /tasks/far-1").len() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    party.restart().await;
+    ended.store(true, Ordering::Relaxed);
+    let task = party.ended().await;
+    assert_eq!(
+        (&task["result"]["output"], &task["attempt"]),
+        (&json!("mine"), &json!(1))
+    );
+    assert!(stub.asked("GET /tasks/other").is_empty());
+    assert_eq!(task["notes"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_peer_that_is_away_when_the_next_server_begins_is_asked_again() {
+    let stub = Stub::new(|asked, before| match (asked.what.as_str(), before) {
+        ("GET /.well-known/agent-card.json", 1) => Does::Wait(600),
+        ("GET /tasks/far-1", 2..) => Does::Say(saying("COMPLETED", "kept")),
+        _ => at_work(asked),
+    })
+    .await;
+    let mut party = Party::with(&stub).await;
+    party.submit(json!({})).await;
+    party
+        .until(|task| task["notes"][0]["text"] == "a2a task far-1")
+        .await;
+    party.restart().await;
+    let task = party.ended().await;
+    assert_eq!(
+        (&task["result"]["output"], &task["attempt"]),
+        (&json!("kept"), &json!(1))
+    );
+    assert_eq!(stub.asked("GET /.well-known/agent-card.json").len(), 3);
+}
+
+#[tokio::test]
+async fn a_task_that_was_just_being_sent_is_sent_again_under_the_same_name() {
+    let stub = Stub::new(|asked, before| match (asked.what.as_str(), before) {
+        // For longer than a server waits that is to stop.
+        ("POST /message:send", 0) => Does::Hang,
+        ("GET /tasks/far-1", _) => Does::Say(saying("COMPLETED", "done")),
+        _ => at_work(asked),
+    })
+    .await;
+    let mut party = Party::patient(30).await;
+    party.register(&stub.url()).await;
+    party.submit(json!({})).await;
+    while stub.asked("POST /message:send").is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    party.restart().await;
+    let task = party.ended().await;
+    assert_eq!(
+        (&task["result"]["output"], &task["attempt"]),
+        (&json!("done"), &json!(1))
+    );
+    let sent = stub.asked("POST /message:send");
+    assert_eq!(sent.len(), 2);
+    assert_eq!(
+        sent[0].body["message"]["messageId"],
+        sent[1].body["message"]["messageId"]
+    );
+}
+
+#[tokio::test]
+async fn what_a_peer_has_used_when_it_is_stopped_is_booked() {
+    let used = |tokens: u64| json!({"metadata": {"usage": {"input_tokens": tokens}}});
+    let stub = Stub::new(move |asked, _| match asked.what.as_str() {
+        "GET /tasks/far-1" => Does::Say(task("WORKING", &used(5))),
+        "POST /tasks/far-1:cancel" => Does::Say(task("CANCELED", &used(9))),
+        _ => at_work(asked),
+    })
+    .await;
+    let party = Party::with(&stub).await;
+    party.submit(json!({})).await;
+    party.until(|task| task["usage"]["tokens_in"] == 5).await;
+    party.app.admin().post_empty("/api/tasks/x/cancel").await.good();
+    party.until(|task| task["usage"]["tokens_in"] == 9).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_moves_away_from_a_peer_that_hangs_is_served_at_once() {
+    let old = Stub::new(sent(|| Does::Hang)).await;
+    let new = Stub::new(through(vec![saying("COMPLETED", "here")])).await;
+    let party = Party::patient(60).await;
+    party.register(&old.url()).await;
+    party.submit(json!({"max_retries": 3})).await;
+    while old.asked("POST /message:send").is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    party.register(&new.url()).await;
+    party.until(|task| task["status"] == "pending").await;
+    party.app.admin().post_empty("/api/tasks/x/retry").await.good();
+    assert_eq!(party.ended().await["result"]["output"], "here");
+}
+
+#[tokio::test]
+async fn an_address_inside_is_not_gone_to_by_a_server_that_may_not() {
+    let stub = Stub::new(through(vec![task("COMPLETED", &json!({}))])).await;
+    let party = Party::told(Config {
+        allow_private_peers: false,
+        ..Config::default()
+    })
+    .await;
+    // As a server registered it that may.
+    let peer = Peer {
+        url: stub.url().into(),
+        addresses: ["127.0.0.1".parse().unwrap()].into(),
+        token_env: None,
+    };
+    let agent = NewAgent {
+        id: "p".into(),
+        name: "p".into(),
+        capabilities: Arc::default(),
+        models: Arc::default(),
+        max_load: 1,
+        metadata: None,
+        session: None,
+        peer: Some(Arc::new(peer)),
+    };
+    let register = Command::Register(agent);
+    party
+        .app
+        .handle
+        .call(Actor::admin(), register, None)
+        .await
+        .unwrap();
+    party.submit(json!({})).await;
+    let reason = party.ended().await["fail_reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("127.0.0.1, a loopback address"), "{reason}");
+    assert!(stub.asked("POST /message:send").is_empty());
 }
