@@ -6,7 +6,8 @@ use adjutant_core::agent::AgentStatus;
 use adjutant_wire::{Agent, Heartbeat, NewAgent, SyncAnswer, SyncRequest};
 use reqwest::Method;
 
-use crate::{Client, Error};
+use crate::page::page;
+use crate::{Client, Error, Page};
 
 /// What a long poll gets on top of its wait before the server counts as gone.
 const SYNC_MARGIN: Duration = Duration::from_secs(10);
@@ -29,6 +30,28 @@ impl Client {
             .maybe_query("capabilities", capabilities)
             .json()
             .await
+    }
+
+    /// The first page of the agents in this state and with all of these capabilities, by id: at most `limit` (1–1000). A
+    /// server without pages gives all.
+    pub async fn agents_page(
+        &self,
+        status: Option<AgentStatus>,
+        capabilities: &[String],
+        limit: u32,
+    ) -> Result<Page<Agent>, Error> {
+        let capabilities = (!capabilities.is_empty()).then(|| capabilities.join(","));
+        let call = self
+            .call(Method::GET, &["api", "agents"])
+            .maybe_query("status", status.map(AgentStatus::name))
+            .maybe_query("capabilities", capabilities)
+            .query("limit", limit.to_string());
+        page(call).await
+    }
+
+    /// The page that [`Page::next`] of an earlier page of agents names.
+    pub async fn next_agents(&self, next: &str) -> Result<Page<Agent>, Error> {
+        page(self.call(Method::GET, &["api", "agents"]).raw_query(next)).await
     }
 
     /// Reads an agent.

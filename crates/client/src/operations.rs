@@ -16,6 +16,14 @@ impl Client {
         self.get(&["api", "status"]).await
     }
 
+    /// The same without the agents: counts of tasks and the last event. It costs the same however large the fleet is.
+    pub async fn counts(&self) -> Result<FleetStatus, Error> {
+        self.call(Method::GET, &["api", "status"])
+            .query("agents", "false")
+            .json()
+            .await
+    }
+
     /// Reports tokens and cost. Sent once; a report with `total: true` may be sent again and counts once.
     pub async fn report_usage(&self, report: &UsageReport) -> Result<(), Error> {
         self.call(Method::POST, &["api", "usage"])

@@ -1,7 +1,11 @@
-//! Lists of tasks: what to ask for, and how to get the next page.
+//! Lists of tasks and of agents: what to ask for, and how to get the next page.
 
 use adjutant_core::task::{Priority, Status};
 use reqwest::header::HeaderMap;
+use serde::de::DeserializeOwned;
+
+use crate::Error;
+use crate::request::Call;
 
 /// Which tasks to list; what is absent does not matter.
 #[derive(Clone, Debug, Default)]
@@ -25,13 +29,22 @@ pub struct TaskFilter {
 pub struct Page<T> {
     /// What it holds.
     pub items: Vec<T>,
-    /// How to ask for the rest, for [`crate::Client::next_tasks`]; none at the end.
+    /// How to ask for the rest, for [`crate::Client::next_tasks`] or [`crate::Client::next_agents`]; none at the end.
     pub next: Option<String>,
+}
+
+/// Asks for a page.
+pub(crate) async fn page<T: DeserializeOwned>(call: Call<'_>) -> Result<Page<T>, Error> {
+    let answer = call.answer().await?;
+    Ok(Page {
+        next: next_query(&answer.headers),
+        items: answer.json()?,
+    })
 }
 
 /// The query of the link to the next page. Its host and path are left aside on purpose: behind a proxy they may be
 /// wrong, and the token must not follow a link to another host.
-pub(crate) fn next_query(headers: &HeaderMap) -> Option<String> {
+fn next_query(headers: &HeaderMap) -> Option<String> {
     headers
         .get_all("link")
         .iter()

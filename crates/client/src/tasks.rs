@@ -6,8 +6,8 @@ use adjutant_wire::{
 };
 use reqwest::Method;
 
-use crate::page::next_query;
-use crate::request::{Call, header};
+use crate::page::page;
+use crate::request::header;
 use crate::{Client, Error, Page, TaskFilter};
 
 impl Client {
@@ -192,12 +192,4 @@ impl Client {
             }
         }
     }
-}
-
-async fn page(call: Call<'_>) -> Result<Page<Task>, Error> {
-    let answer = call.answer().await?;
-    Ok(Page {
-        next: next_query(&answer.headers),
-        items: answer.json()?,
-    })
 }

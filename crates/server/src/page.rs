@@ -5,6 +5,9 @@
 
 use adjutant_store::{Page, Reader, StoreError, StoredTask, TaskFilter};
 use adjutant_wire as wire;
+use http::{HeaderValue, Uri};
+
+use crate::failure::Failure;
 
 /// After so many bytes of text a page, or what a sync hands out, ends. A single task may be larger.
 pub(crate) const MAX_BYTES: usize = 16 << 20;
@@ -44,6 +47,20 @@ pub(crate) fn read(
             .min(most_bytes.saturating_sub(bytes) / usual.max(1))
             .max(1);
     }
+}
+
+/// The value of a `Link` header: the same request for the page that begins at `place`, which `parameter` names.
+pub(crate) fn next_link(uri: &Uri, parameter: &str, place: &str) -> Result<HeaderValue, Failure> {
+    let mut query: Vec<&str> = uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty() && pair.split('=').next() != Some(parameter))
+        .collect();
+    let place = format!("{parameter}={place}");
+    query.push(&place);
+    HeaderValue::from_str(&format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&")))
+        .map_err(|_| Failure::bug("the address of a next page is not a header"))
 }
 
 fn place(stored: &StoredTask) -> (adjutant_core::task::Priority, adjutant_core::task::TaskKey) {

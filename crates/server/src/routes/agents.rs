@@ -7,7 +7,8 @@ use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_wire as wire;
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
+use http::header::LINK;
+use http::{StatusCode, Uri};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -16,6 +17,7 @@ use crate::app::{App, unexpected};
 use crate::attempt_token::AttemptClaim;
 use crate::extract::{AgentPath, Input, MaybeObject, Nothing, Object, Query};
 use crate::failure::Failure;
+use crate::routes::tasks::MAX_PAGE;
 use crate::{page, parse, reply, view};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -29,20 +31,30 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(lift_agent))
 }
 
+/// The parameter that says behind which agent a page begins.
+const CURSOR: &str = "cursor";
+
 /// List agents
+///
+/// By id. All of them when no `limit` is given; with one, the next page is behind the `Link` header.
 #[utoipa::path(
     get, path = "/api/agents", tag = "agents",
     params(
         ("status" = Option<String>, Query, pattern = "^(available|busy|draining|quarantined|offline)?$", description = "In this state"),
         ("capabilities" = Option<String>, Query, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{0,200}$", description = "With all of these, separated by commas"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The most agents of the page; all when absent"),
+        ("cursor" = Option<String>, Query, pattern = "^[A-Za-z0-9._:-]{0,128}$", description = "Where the page begins: taken from the `Link` header of the page before"),
     ),
-    responses((status = 200, body = Vec<wire::Agent>))
+    responses((status = 200, body = Vec<wire::Agent>, headers(("Link" = String, description = "The next page: `<…>; rel=\"next\"`"))))
 )]
 async fn list_agents(
     State(app): State<App>,
     caller: Caller,
+    uri: Uri,
     Query(params): Query,
 ) -> Result<Response, Failure> {
+    let limit = params.number("limit", 1..=MAX_PAGE)?;
+    let after = parse::optional_id::<AgentId>(CURSOR, params.get(CURSOR))?;
     let capabilities: Vec<String> = params
         .list("capabilities")
         .into_iter()
@@ -54,8 +66,18 @@ async fn list_agents(
     };
     match app.ask(caller.actor, command).await? {
         Answer::Agents(agents) => {
-            let agents: Vec<_> = agents.iter().map(|agent| view::agent::agent(agent)).collect();
-            Ok(reply::ok(&agents))
+            // They come by id.
+            let start = after.map_or(0, |after| agents.partition_point(|agent| agent.id <= after));
+            let rest = &agents[start..];
+            let page = &rest[..limit.unwrap_or(rest.len()).min(rest.len())];
+            let shown: Vec<_> = page.iter().map(|agent| view::agent::agent(agent)).collect();
+            let mut response = reply::ok(&shown);
+            if let Some(last) = page.last().filter(|_| page.len() < rest.len()) {
+                response
+                    .headers_mut()
+                    .insert(LINK, page::next_link(&uri, CURSOR, last.id.as_str())?);
+            }
+            Ok(response)
         }
         other => Err(unexpected(&other)),
     }

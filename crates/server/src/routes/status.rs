@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 
 use crate::access::caller::Caller;
 use crate::app::{App, unexpected};
+use crate::extract::Query;
 use crate::failure::Failure;
 use crate::{reply, view};
 
@@ -19,12 +20,25 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// The whole fleet at a glance
 ///
-/// Agents with what is left of their allowances, and how many tasks are in each state.
-#[utoipa::path(get, path = "/api/status", tag = "server", responses((status = 200, body = wire::FleetStatus)))]
-async fn get_status(State(app): State<App>, caller: Caller) -> Result<Response, Failure> {
-    let agents = match app.ask(caller.actor, Command::FleetStatus).await? {
-        Answer::Fleet(standings) => standings,
-        other => return Err(unexpected(&other)),
+/// Agents with what is left of their allowances, and how many tasks are in each state. With `agents=false` no agents: who
+/// asks often, or has a large fleet, reads them in pages from `/api/agents`.
+#[utoipa::path(
+    get, path = "/api/status", tag = "server",
+    params(("agents" = Option<bool>, Query, description = "Whether to list agents; they are listed when absent")),
+    responses((status = 200, body = wire::FleetStatus))
+)]
+async fn get_status(
+    State(app): State<App>,
+    caller: Caller,
+    Query(params): Query,
+) -> Result<Response, Failure> {
+    let agents = if params.get("agents").is_none() || params.flag("agents")? {
+        match app.ask(caller.actor, Command::FleetStatus).await? {
+            Answer::Fleet(standings) => standings,
+            other => return Err(unexpected(&other)),
+        }
+    } else {
+        Vec::new()
     };
     let (counts, last_seq) = app
         .handle

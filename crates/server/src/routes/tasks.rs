@@ -12,7 +12,7 @@ use adjutant_wire as wire;
 use axum::extract::State;
 use axum::response::Response;
 use http::header::LINK;
-use http::{HeaderValue, StatusCode, Uri};
+use http::{StatusCode, Uri};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -76,7 +76,9 @@ async fn list_tasks(
     let tasks = app.present_stored(&caller.actor, page.tasks).await?;
     let mut response = reply::ok(&tasks);
     if let Some(next) = page.next {
-        response.headers_mut().insert(LINK, next_link(&uri, next)?);
+        response
+            .headers_mut()
+            .insert(LINK, page::next_link(&uri, CURSOR, &place(next))?);
     }
     Ok(response)
 }
@@ -111,18 +113,9 @@ fn cursor(text: &str) -> Result<(Priority, TaskKey), Rejection> {
         .ok_or_else(|| Rejection::field(CURSOR, "must be taken from the Link header of the page before"))
 }
 
-/// The same request for the next page.
-fn next_link(uri: &Uri, (priority, key): (Priority, TaskKey)) -> Result<HeaderValue, Failure> {
-    let mut query: Vec<&str> = uri
-        .query()
-        .unwrap_or_default()
-        .split('&')
-        .filter(|pair| !pair.is_empty() && pair.split('=').next() != Some(CURSOR))
-        .collect();
-    let cursor = format!("{CURSOR}={}.{}", priority.rank(), key.0);
-    query.push(&cursor);
-    HeaderValue::from_str(&format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&")))
-        .map_err(|_| Failure::bug("the address of a next page is not a header"))
+/// A place in a list, as [`cursor`] reads it.
+fn place((priority, key): (Priority, TaskKey)) -> String {
+    format!("{}.{}", priority.rank(), key.0)
 }
 
 /// Create a task
@@ -305,14 +298,14 @@ mod tests {
     #[test]
     fn the_next_page_keeps_the_filters() {
         let uri = Uri::from_static("/api/tasks?status=pending&cursor=0.1&limit=2");
-        let link = next_link(&uri, (Priority::Low, TaskKey(42))).unwrap();
+        let link = page::next_link(&uri, CURSOR, &place((Priority::Low, TaskKey(42)))).unwrap();
         assert_eq!(
             link,
             "</api/tasks?status=pending&limit=2&cursor=3.42>; rel=\"next\""
         );
         let uri = Uri::from_static("/api/tasks");
         assert_eq!(
-            next_link(&uri, (Priority::Low, TaskKey(1))).unwrap(),
+            page::next_link(&uri, CURSOR, &place((Priority::Low, TaskKey(1)))).unwrap(),
             "</api/tasks?cursor=3.1>; rel=\"next\""
         );
     }

@@ -53,6 +53,55 @@ async fn agents_register_are_listed_and_leave() {
 }
 
 #[tokio::test]
+async fn agents_are_read_in_pages_by_id() {
+    let app = TestApp::full().await;
+    let admin = app.admin();
+    for id in ["d", "b", "e", "a", "c"] {
+        let agent = json!({"id": id, "capabilities": ["x"]});
+        admin.post("/api/agents", agent).await.good();
+    }
+    let mut path = "/api/agents?capabilities=x&limit=2".to_owned();
+    let mut seen = Vec::new();
+    loop {
+        let page = admin.get(&path).await;
+        let next = page.headers.get("link").map(|link| {
+            let link = link.to_str().unwrap();
+            link[1..link.find('>').unwrap()].to_owned()
+        });
+        let agents = page.good();
+        seen.extend(
+            agents
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|agent| agent["id"].to_string()),
+        );
+        let Some(next) = next else { break };
+        assert_eq!(agents.as_array().unwrap().len(), 2);
+        path = next;
+    }
+    assert_eq!(seen, ["\"a\"", "\"b\"", "\"c\"", "\"d\"", "\"e\""]);
+    let all = admin.get("/api/agents").await;
+    assert!(all.headers.get("link").is_none());
+    assert_eq!(all.good().as_array().unwrap().len(), 5);
+    for query in ["limit=0", "limit=1001", "limit=x", "cursor=a%20b"] {
+        admin
+            .get(&format!("/api/agents?{query}"))
+            .await
+            .refused(422, "invalid_field");
+    }
+    let counts = admin.get("/api/status?agents=false").await.good();
+    assert_eq!(
+        (&counts["agents"], &counts["tasks"]["pending"]),
+        (&json!([]), &json!(0))
+    );
+    admin
+        .get("/api/status?agents=some")
+        .await
+        .refused(422, "invalid_field");
+}
+
+#[tokio::test]
 async fn a_waiting_agent_gets_its_task_with_a_token_for_it_alone() {
     let app = TestApp::full().await;
     let worker = app.with_roles("host", &["agent:w"]).await;
