@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     agent, allowance, backup, completions, dispatch, doctor, events, limit, mcp, migrate_store, model,
-    openapi, repo, restore, serve, status, task, token, up, worker,
+    openapi, repo, restore, serve, status, task, token, top, up, worker,
 };
 
 /// Roll-call, routing and rations for fleets of AI agents.
@@ -111,6 +111,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Repo(repo::Command),
     Status(status::Arguments),
+    Top(top::Arguments),
     Events(events::Arguments),
     /// Make, list and revoke access tokens
     #[command(subcommand)]

@@ -146,6 +146,16 @@ impl Configuration {
             })
     }
 
+    /// Whether colours are welcome: <https://no-color.org>.
+    pub(crate) fn wants_colours(&self) -> bool {
+        (self.environment)("NO_COLOR").is_none_or(|value| value.is_empty())
+    }
+
+    /// Whether the terminal says that it can only print line after line.
+    pub(crate) fn is_dumb_terminal(&self) -> bool {
+        (self.environment)("TERM").is_some_and(|name| name == "dumb")
+    }
+
     /// Where tasks are kept; `fleet` is what a fleet file says about it.
     pub(crate) fn store(&self, fleet: Option<&String>) -> Outcome<StoreUrl> {
         let in_file = fleet.or(self.file.store.as_ref());

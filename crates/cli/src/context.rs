@@ -1,6 +1,6 @@
 //! What every command is given: the configuration, the printer, and a client when it asks for one.
 
-use adjutant_client::Client;
+use adjutant_client::{Builder, Client};
 
 use crate::configuration::Configuration;
 use crate::failure::{Failure, Outcome};
@@ -17,6 +17,11 @@ pub(crate) struct Context {
 impl Context {
     /// A client of the configured server.
     pub(crate) fn client(&self) -> Outcome<Client> {
+        Ok(self.client_builder()?.build()?)
+    }
+
+    /// The same, for those who set more.
+    pub(crate) fn client_builder(&self) -> Outcome<Builder> {
         let mut builder = Client::builder(&self.configuration.url()?);
         if let Some(token) = self.configuration.token()? {
             builder = builder.token(token);
@@ -24,7 +29,7 @@ impl Context {
         if let Some(pem) = self.configuration.ca()? {
             builder = builder.authorities(pem);
         }
-        Ok(builder.build()?)
+        Ok(builder)
     }
 }
 

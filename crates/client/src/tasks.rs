@@ -10,6 +10,9 @@ use crate::page::page;
 use crate::request::header;
 use crate::{Client, Error, Page, TaskFilter};
 
+/// The most events of one request.
+const EVENTS: usize = 1_000;
+
 impl Client {
     /// Creates a task. With `idempotency_key` (see [`crate::random_key`]) the call is repeated when the connection
     /// breaks, and never makes a second task.
@@ -175,21 +178,24 @@ impl Client {
 
     /// What happened to a task, oldest first.
     pub async fn task_events(&self, id: &str) -> Result<Vec<Event>, Error> {
-        const PAGE: usize = 1_000;
         let mut events: Vec<Event> = Vec::new();
         loop {
             let since = events.last().map_or(0, |event| event.seq);
-            let page: Vec<Event> = self
-                .call(Method::GET, &["api", "tasks", id, "events"])
-                .query("since", since.to_string())
-                .query("limit", PAGE.to_string())
-                .json()
-                .await?;
-            let last = page.len() < PAGE;
+            let page = self.task_events_after(id, since).await?;
+            let last = page.len() < EVENTS;
             events.extend(page);
             if last {
                 return Ok(events);
             }
         }
+    }
+
+    /// The first thousand things that happened to a task after the event `since`, oldest first.
+    pub async fn task_events_after(&self, id: &str, since: u64) -> Result<Vec<Event>, Error> {
+        self.call(Method::GET, &["api", "tasks", id, "events"])
+            .query("since", since.to_string())
+            .query("limit", EVENTS.to_string())
+            .json()
+            .await
     }
 }

@@ -81,11 +81,12 @@ pub(crate) fn print(event: &Event, context: &Context) -> Outcome {
     if context.printer.is_json() {
         json_line(event)
     } else {
-        say(line(event))
+        say(line(event, crate::table::WIDTH))
     }
 }
 
-fn line(event: &Event) -> String {
+/// An event in so many columns.
+pub(crate) fn line(event: &Event, width: usize) -> String {
     let names: Vec<&str> = [event.task_id.as_deref(), event.agent_id.as_deref()]
         .into_iter()
         .flatten()
@@ -98,5 +99,5 @@ fn line(event: &Event) -> String {
         event.kind,
         names.join(" ")
     );
-    clip(&one_line(&text), crate::table::WIDTH)
+    clip(&one_line(&text), width)
 }

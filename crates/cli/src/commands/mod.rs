@@ -18,6 +18,7 @@ pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod task;
 pub(crate) mod token;
+pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod worker;
 
@@ -40,6 +41,7 @@ pub(crate) async fn run(command: Command, context: Context) -> Outcome {
         Command::Model(command) => model::run(command, &context).await,
         Command::Repo(command) => repo::run(command, &context).await,
         Command::Status(arguments) => status::run(&arguments, &context).await,
+        Command::Top(arguments) => top::run(&arguments, &context).await,
         Command::Events(arguments) => events::run(&arguments, &context).await,
         Command::Token(command) => token::run(command, &context).await,
         Command::Backup(arguments) => backup::run(&arguments, &context).await,

@@ -5,7 +5,7 @@ mod drain;
 mod lift;
 mod list;
 mod remove;
-mod show;
+pub(crate) mod show;
 mod undrain;
 
 use adjutant_wire::Agent;

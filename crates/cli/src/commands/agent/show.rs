@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::load;
-use crate::commands::allowance;
+use crate::commands::allowance::{self, Standing};
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::table::Facts;
@@ -26,28 +26,31 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     let agent = client.get_agent(&arguments.id).await?;
     let standing = allowance::standing(&client, &arguments.id).await?;
     let document = json!({ "agent": agent, "allowance": standing.allowance, "check": standing.check, "usage": standing.usage });
-    context.printer.show(&document, || {
-        let mut facts = facts(&agent);
-        facts.add(
-            "used today",
-            format!(
-                "{} jobs, {} tokens, {}",
-                number(standing.usage.jobs_started),
-                number(standing.usage.tokens_used),
-                dollars(standing.usage.cost)
-            ),
-        );
-        facts.add(
-            "left today",
-            format!(
-                "{} jobs, {} tokens",
-                left(standing.check.remaining_jobs),
-                left(standing.check.remaining_tokens)
-            ),
-        );
-        facts.add_some("refused because", standing.check.reason.as_str());
-        facts.to_string()
-    })
+    context.printer.show(&document, || text(&agent, &standing))
+}
+
+/// Everything about it, in 80 columns.
+pub(crate) fn text(agent: &Agent, standing: &Standing) -> String {
+    let mut facts = facts(agent);
+    facts.add(
+        "used today",
+        format!(
+            "{} jobs, {} tokens, {}",
+            number(standing.usage.jobs_started),
+            number(standing.usage.tokens_used),
+            dollars(standing.usage.cost)
+        ),
+    );
+    facts.add(
+        "left today",
+        format!(
+            "{} jobs, {} tokens",
+            left(standing.check.remaining_jobs),
+            left(standing.check.remaining_tokens)
+        ),
+    );
+    facts.add_some("refused because", standing.check.reason.as_str());
+    facts.to_string()
 }
 
 fn facts(agent: &Agent) -> Facts {

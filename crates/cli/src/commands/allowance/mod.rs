@@ -43,7 +43,7 @@ pub(crate) struct Standing {
 }
 
 /// Reads where an agent stands.
-pub(crate) async fn standing(client: &Client, agent: &str) -> Outcome<Standing> {
+pub(crate) async fn standing(client: &Client, agent: &str) -> Result<Standing, adjutant_client::Error> {
     Ok(Standing {
         allowance: client.allowance(agent).await?,
         check: client.check_allowance(agent, None).await?,

@@ -23,7 +23,8 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     context.printer.show(&explanation, || text(&explanation))
 }
 
-fn text(explanation: &Explanation) -> String {
+/// What it says.
+pub(crate) fn text(explanation: &Explanation) -> String {
     let mut facts = Facts::default();
     facts.add("task", &explanation.task_id);
     facts.add("status", &explanation.status);

@@ -2,14 +2,14 @@
 
 mod add;
 mod cancel;
-mod explain;
+pub(crate) mod explain;
 mod hold;
 mod import;
 mod list;
 mod logs;
 mod release;
 mod retry;
-mod show;
+pub(crate) mod show;
 mod unhold;
 mod watch;
 
@@ -57,7 +57,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> Outcome {
 }
 
 /// Who has the task, or why nobody has.
-fn standing(task: &Task) -> String {
+pub(crate) fn standing(task: &Task) -> String {
     match (&task.claimed_by, &task.waiting) {
         (Some(agent), _) => agent.clone(),
         (None, Some(waiting)) => waiting.reason.clone(),

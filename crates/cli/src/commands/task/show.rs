@@ -23,7 +23,8 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     context.printer.show(&task, || text(&task))
 }
 
-fn text(task: &Task) -> String {
+/// Everything about it, in 80 columns.
+pub(crate) fn text(task: &Task) -> String {
     let mut facts = Facts::default();
     facts.add("id", &task.id);
     facts.add("title", &task.title);
