@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, allowance, backup, completions, dispatch, doctor, events, limit, mcp, migrate_store, model,
-    openapi, repo, restore, serve, status, task, token, top, up, worker,
+    agent, allowance, backup, completions, dispatch, doctor, events, health, limit, man, mcp, migrate_store,
+    model, openapi, repo, restore, serve, status, task, token, top, up, worker,
 };
 
 /// Roll-call, routing and rations for fleets of AI agents.
@@ -113,6 +113,7 @@ pub(crate) enum Command {
     Status(status::Arguments),
     Top(top::Arguments),
     Events(events::Arguments),
+    Health(health::Arguments),
     /// Make, list and revoke access tokens
     #[command(subcommand)]
     Token(token::Command),
@@ -121,6 +122,7 @@ pub(crate) enum Command {
     MigrateStore(migrate_store::Arguments),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
+    Man(man::Arguments),
     Openapi(openapi::Arguments),
 }
 

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use support::{Program, Server, eventually, run, write};
 
@@ -298,4 +298,83 @@ fn help_and_completions_need_no_server() {
     );
     let document: serde_json::Value = run(directory.path(), &["openapi"]).json();
     assert!(document["paths"]["/api/tasks"].is_object());
+}
+
+#[test]
+fn completions_are_there_for_every_shell_and_bash_knows_the_commands() {
+    let directory = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(directory.path(), &["completions", shell]).ok();
+        assert!(
+            script.contains("adjutant") && script.contains("explain"),
+            "{shell}"
+        );
+    }
+    assert_eq!(run(directory.path(), &["completions", "tcsh"]).code, 2);
+    let script = run(directory.path(), &["completions", "bash"]).ok();
+    write(directory.path(), "adjutant.bash", &script);
+    let ask = "source ./adjutant.bash; COMP_WORDS=(adjutant task wa); COMP_CWORD=2; \
+               _adjutant adjutant wa task; echo \"${COMPREPLY[@]}\"";
+    let answer = Command::new("bash")
+        .args(["--norc", "-c", ask])
+        .current_dir(directory.path())
+        .output();
+    match answer {
+        Ok(answer) => assert_eq!(String::from_utf8(answer.stdout).unwrap().trim(), "watch"),
+        Err(error) => eprintln!("SKIPPED: completions were not tried in bash: {error}"),
+    }
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let page = run(directory.path(), &["man"]).ok();
+    assert!(page.contains(".TH adjutant 1"), "{page}");
+    let told = run(directory.path(), &["man", "--out", "share/man1", "--json"]).json();
+    let pages: Vec<&str> = told["pages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|page| page.as_str().unwrap())
+        .collect();
+    for name in [
+        "adjutant.1",
+        "adjutant-top.1",
+        "adjutant-task.1",
+        "adjutant-task-watch.1",
+    ] {
+        assert!(pages.contains(&name), "{name} in {pages:?}");
+    }
+    assert!(pages.len() > 45, "{}", pages.len());
+    for name in pages {
+        let page = std::fs::read_to_string(directory.path().join("share/man1").join(name)).unwrap();
+        assert!(
+            page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"),
+            "{name}"
+        );
+        // Where the machine can set it, nothing in it is wrong.
+        let set = Command::new("groff")
+            .args(["-k", "-man", "-ww", "-Tutf8", "-z"])
+            .arg(directory.path().join("share/man1").join(name))
+            .output();
+        if let Ok(set) = set {
+            assert!(
+                set.stderr.is_empty(),
+                "{name}: {}",
+                String::from_utf8_lossy(&set.stderr)
+            );
+        }
+    }
+    write(directory.path(), "file", "");
+    run(directory.path(), &["man", "--out", "file/man1"]).fails(1, "--out: cannot write");
+}
+
+#[test]
+fn health_is_told_by_the_exit_code_and_needs_no_token() {
+    let server = Server::start();
+    let well = run(&server.directory, &["health", "--url", &server.url]).ok();
+    assert_eq!(well, format!("{} is well\n", server.url));
+    let health = server.run(&["health", "--json"]).json();
+    assert_eq!(health["status"], "ok");
+    run(&server.directory, &["health", "--url", "http://127.0.0.1:1"]).fails(1, "cannot reach");
 }

@@ -7,7 +7,9 @@ pub(crate) mod completions;
 pub(crate) mod dispatch;
 pub(crate) mod doctor;
 pub(crate) mod events;
+pub(crate) mod health;
 pub(crate) mod limit;
+pub(crate) mod man;
 pub(crate) mod mcp;
 pub(crate) mod migrate_store;
 pub(crate) mod model;
@@ -43,12 +45,14 @@ pub(crate) async fn run(command: Command, context: Context) -> Outcome {
         Command::Status(arguments) => status::run(&arguments, &context).await,
         Command::Top(arguments) => top::run(&arguments, &context).await,
         Command::Events(arguments) => events::run(&arguments, &context).await,
+        Command::Health(arguments) => health::run(&arguments, &context).await,
         Command::Token(command) => token::run(command, &context).await,
         Command::Backup(arguments) => backup::run(&arguments, &context).await,
         Command::Restore(arguments) => restore::run(&arguments, &context).await,
         Command::MigrateStore(arguments) => migrate_store::run(&arguments, &context).await,
         Command::Doctor(arguments) => doctor::run(&arguments, &context).await,
         Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments, &context),
         Command::Openapi(arguments) => openapi::run(&arguments),
     }
 }
