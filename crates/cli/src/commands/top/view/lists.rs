@@ -105,7 +105,7 @@ pub(super) fn queue(frame: &mut Frame<'_>, area: Rect, state: &State, theme: The
             ("ID", 16, false),
             ("STATUS", 11, false),
             ("PRIORITY", 8, false),
-            ("AGENT OR REASON", 15, false),
+            ("AGENT OR REASON", 16, false),
             ("TITLE", 0, false),
         ]
     };

@@ -134,12 +134,8 @@ fn foot(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
 fn hint(state: &State) -> &'static str {
     match (&state.detail, state.focus) {
         (Some(_), _) => "Esc back  ←→ parts  ↑↓ scroll  ? keys",
-        (None, Focus::Queue) => {
-            "? keys  q quit  Tab fleet  Enter open  / filter  f state  s sort  c cancel  r retry"
-        }
-        (None, Focus::Fleet) => {
-            "? keys  q quit  Tab queue  Enter open  / filter  f state  s sort  d drain  u undrain"
-        }
+        (None, Focus::Queue) => "? keys  q quit  Tab fleet  Enter open  / filter  s sort  c cancel  r retry",
+        (None, Focus::Fleet) => "? keys  q quit  Tab queue  Enter open  / filter  s sort  d drain  u undrain",
     }
 }
 
