@@ -2,11 +2,12 @@
 
 mod support;
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use adjutant_core::rejection::Slug;
-use support::{Ran, Server, TOKEN};
+use support::{Server, TOKEN};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -69,6 +70,11 @@ fn curl_alone_hands_over_work_as_another_agent() {
     follow("docs/a2a.md", 3);
 }
 
+#[test]
+fn the_first_hour_goes_as_it_says() {
+    run_all("docs/first-hour.md", 10);
+}
+
 /// Runs the commands of a document, which has at least so many, and compares what they print.
 fn follow(document: &str, least: usize) {
     if Command::new("curl")
@@ -81,27 +87,49 @@ fn follow(document: &str, least: usize) {
         eprintln!("curl is not installed: {document} was not run");
         return;
     }
+    run_all(document, least);
+}
+
+/// One shell runs all of the commands of a document, as a reader would.
+fn run_all(document: &str, least: usize) {
     let server = Server::start();
     let examples = examples(&read(document));
     assert!(examples.len() >= least, "{document} has lost its commands");
-    // One shell runs all of them, as a reader would; a line that no command prints parts what they print.
+    // A line that no command prints parts what they print.
     let parting = "----- next -----";
     let script: Vec<String> = examples
         .iter()
         .map(|(command, _)| format!("{command}\necho '{parting}'"))
         .collect();
-    let output = Command::new("sh")
+    let binary = Path::new(env!("CARGO_BIN_EXE_adjutant"));
+    let mut path = vec![binary.parent().unwrap().to_owned()];
+    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
+    // Into files: what a document leaves running keeps a pipe open.
+    let [stdout, stderr] = ["stdout", "stderr"].map(|name| server.directory.join(name));
+    let mut shell = Command::new("sh");
+    shell
         .args(["-euc", &script.join("\n")])
         .current_dir(&server.directory)
+        .env("PATH", std::env::join_paths(path).unwrap())
         .env("ADJUTANT_URL", &server.url)
         .env("ADJUTANT_TOKEN", TOKEN)
         .env("NO_PROXY", "127.0.0.1")
         .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let ran = Ran::of(output);
-    assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
-    for ((command, shown), printed) in examples.iter().zip(ran.stdout.split(parting)) {
+        .stdout(std::fs::File::create(&stdout).unwrap())
+        .stderr(std::fs::File::create(&stderr).unwrap())
+        .process_group(0);
+    let mut shell = shell.spawn().unwrap();
+    let code = shell.wait().unwrap().code();
+    // What it left running goes with it. There may be nothing.
+    let group = format!("-{}", shell.id());
+    let killed = Command::new("kill")
+        .args(["-KILL", "--", &group])
+        .stderr(Stdio::null())
+        .status();
+    killed.unwrap();
+    let [stdout, stderr] = [stdout, stderr].map(|name| std::fs::read_to_string(name).unwrap());
+    assert_eq!(code, Some(0), "{stdout}\n{stderr}");
+    for ((command, shown), printed) in examples.iter().zip(stdout.split(parting)) {
         if let Some(shown) = shown {
             assert_prints(command, printed, shown);
         }
@@ -136,6 +164,71 @@ fn the_first_commands_of_the_readme_are_those_that_work() {
         "cargo run --release -- up examples/fleet.toml --tasks examples/tasks.md --drain"
     );
     assert_eq!(commands[1], "cargo test --workspace");
+}
+
+#[test]
+fn units_and_the_image_start_what_there_is() {
+    let mut commands = Vec::new();
+    for file in [
+        "deploy/systemd/adjutant.service",
+        "deploy/systemd/adjutant-worker@.service",
+    ] {
+        let text = read(file);
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/adjutant "));
+        commands.push(
+            line.unwrap()
+                .replace("$WORKER", "--capabilities code --max-load 2 -- sh"),
+        );
+    }
+    let image = read("Dockerfile");
+    for instruction in ["CMD [", "HEALTHCHECK "] {
+        let line = image.lines().find(|line| line.starts_with(instruction)).unwrap();
+        let words: Vec<&str> = line
+            .rsplit('[')
+            .next()
+            .unwrap()
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .collect();
+        commands.push(
+            words
+                .into_iter()
+                .filter(|word| *word != "adjutant")
+                .collect::<Vec<_>>()
+                .join(" "),
+        );
+    }
+    assert_eq!(commands[2..], ["serve", "health"]);
+    let directory = tempfile::tempdir().unwrap();
+    for command in commands {
+        // A word that it does not know is refused before help is given.
+        let (before, command) = command.split_once(" -- ").unwrap_or((&command, ""));
+        let mut words: Vec<&str> = before.split(' ').collect();
+        words.push("--help");
+        if !command.is_empty() {
+            words.extend(["--", command]);
+        }
+        support::run(directory.path(), &words).ok();
+    }
+    let verify = Command::new("systemd-analyze").arg("--version").output();
+    if verify.is_ok() {
+        // The program need not be installed on the machine of a test.
+        for name in ["adjutant.service", "adjutant-worker@.service"] {
+            let unit =
+                read(&format!("deploy/systemd/{name}")).replace("/usr/local/bin/adjutant", "/bin/true");
+            std::fs::write(directory.path().join(name), unit).unwrap();
+            let verified = Command::new("systemd-analyze")
+                .args(["verify", "--man=no"])
+                .arg(directory.path().join(name))
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+            assert!(!said.contains(name), "{said}");
+        }
+    }
 }
 
 #[test]
