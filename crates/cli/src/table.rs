@@ -1,12 +1,13 @@
 //! Tables that fit 80 columns.
 //!
 //! Cells hold one line each. When a table is too wide its widest columns give way first, down to what still reads.
+//! A width in the format (`{table:100}`) stands for the 80.
 
 use std::fmt;
 
 use crate::text::{clip, columns, one_line};
 
-/// The width that every table fits.
+/// The width that every table fits when no other is asked for.
 pub(crate) const WIDTH: usize = 80;
 /// Columns narrower than this do not shrink further.
 const NARROWEST: usize = 6;
@@ -56,7 +57,7 @@ impl Table {
         self.rows.push(row);
     }
 
-    fn widths(&self) -> Vec<usize> {
+    fn widths(&self, width: usize) -> Vec<usize> {
         let mut widths: Vec<usize> = self
             .headings
             .iter()
@@ -67,7 +68,7 @@ impl Table {
                 *width = (*width).max(columns(cell));
             }
         }
-        let room = WIDTH.saturating_sub(GAP.len() * widths.len().saturating_sub(1));
+        let room = width.saturating_sub(GAP.len() * widths.len().saturating_sub(1));
         while widths.iter().sum::<usize>() > room {
             let Some(widest) = widths.iter_mut().max_by_key(|width| **width) else {
                 break;
@@ -86,7 +87,7 @@ impl fmt::Display for Table {
         if self.rows.is_empty() && !self.empty.is_empty() {
             return writeln!(f, "{}", self.empty);
         }
-        let widths = self.widths();
+        let widths = self.widths(f.width().unwrap_or(WIDTH));
         let headings: Vec<String> = self.headings.iter().map(|(heading, _)| heading.clone()).collect();
         for row in std::iter::once(&headings).chain(&self.rows) {
             let mut line = String::new();
@@ -134,7 +135,7 @@ impl fmt::Display for Facts {
             .max()
             .unwrap_or(0);
         for (name, value) in &self.lines {
-            let room = WIDTH.saturating_sub(width + GAP.len());
+            let room = f.width().unwrap_or(WIDTH).saturating_sub(width + GAP.len());
             writeln!(f, "{name:<width$}{GAP}{}", clip(&one_line(value), room))?;
         }
         Ok(())
@@ -163,6 +164,19 @@ mod tests {
             text.contains("in_progress") && text.contains("1,234,567"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn tables_and_facts_fit_another_width() {
+        let mut table = Table::new(&["A", "B"]);
+        table.row(["x".repeat(100), "y".repeat(100)]);
+        let mut facts = Facts::default();
+        facts.add("name", "z".repeat(200));
+        for width in [40, 120] {
+            for text in [format!("{table:width$}"), format!("{facts:width$}")] {
+                assert_eq!(text.lines().map(columns).max(), Some(width), "{text}");
+            }
+        }
     }
 
     #[test]

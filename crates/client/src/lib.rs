@@ -46,3 +46,4 @@ pub use connection::{Builder, Client, DEFAULT_RETRIES, DEFAULT_TIMEOUT, MAX_ANSW
 pub use error::Error;
 pub use mcp::{McpAnswer, McpMessage};
 pub use page::{Page, TaskFilter};
+pub use tasks::MAX_EVENTS;

@@ -11,7 +11,7 @@ use crate::request::header;
 use crate::{Client, Error, Page, TaskFilter};
 
 /// The most events of one request.
-const EVENTS: usize = 1_000;
+pub const MAX_EVENTS: usize = 1_000;
 
 impl Client {
     /// Creates a task. With `idempotency_key` (see [`crate::random_key`]) the call is repeated when the connection
@@ -182,7 +182,7 @@ impl Client {
         loop {
             let since = events.last().map_or(0, |event| event.seq);
             let page = self.task_events_after(id, since).await?;
-            let last = page.len() < EVENTS;
+            let last = page.len() < MAX_EVENTS;
             events.extend(page);
             if last {
                 return Ok(events);
@@ -190,11 +190,11 @@ impl Client {
         }
     }
 
-    /// The first thousand things that happened to a task after the event `since`, oldest first.
+    /// The first things that happened to a task after the event `since`, oldest first: [`MAX_EVENTS`] at most.
     pub async fn task_events_after(&self, id: &str, since: u64) -> Result<Vec<Event>, Error> {
         self.call(Method::GET, &["api", "tasks", id, "events"])
             .query("since", since.to_string())
-            .query("limit", EVENTS.to_string())
+            .query("limit", MAX_EVENTS.to_string())
             .json()
             .await
     }

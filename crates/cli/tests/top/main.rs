@@ -176,6 +176,16 @@ fn one_that_starts_before_its_server_waits_for_it() {
 }
 
 #[test]
+fn a_wrong_token_ends_it_with_an_error() {
+    let server = Server::start();
+    let mut terminal = Terminal::top(&server, &server.url, (80, 24), &["--token", "wrong"], &[]);
+    assert_eq!(terminal.ended(), 1);
+    terminal.is_restored();
+    terminal.shows("error: ");
+    terminal.shows("ADJUTANT_TOKEN");
+}
+
+#[test]
 fn signals_leave_the_terminal_as_it_was() {
     let server = Server::start();
     for signal in ["TERM", "INT", "HUP"] {
@@ -193,7 +203,8 @@ fn hostile_text_never_reaches_the_terminal_raw() {
     let evil = "a\u{1b}]0;evil\u{7}\u{1b}[31m\u{202e}\u{9b}2J漢字\u{200f}";
     server.run(&["task", "add", evil, "--description", evil]).ok();
     let terminal = top(&server, (200, 50));
-    terminal.shows("漢字");
+    // The emulator takes no place for what stands for control characters, so the next one is somewhere else.
+    terminal.shows("漢");
     let raw = String::from_utf8_lossy(&terminal.raw()).into_owned();
     for sequence in ["\u{1b}]0;evil", "\u{7}", "\u{202e}", "\u{9b}", "\u{200f}"] {
         assert!(!raw.contains(sequence), "{sequence:?}");

@@ -8,7 +8,7 @@ use super::load;
 use crate::commands::allowance::{self, Standing};
 use crate::context::Context;
 use crate::failure::Outcome;
-use crate::table::Facts;
+use crate::table::{Facts, WIDTH};
 use crate::text::{dollars, left, number, time};
 
 /// Show an agent and what it may still use today
@@ -26,11 +26,11 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     let agent = client.get_agent(&arguments.id).await?;
     let standing = allowance::standing(&client, &arguments.id).await?;
     let document = json!({ "agent": agent, "allowance": standing.allowance, "check": standing.check, "usage": standing.usage });
-    context.printer.show(&document, || text(&agent, &standing))
+    context.printer.show(&document, || text(&agent, &standing, WIDTH))
 }
 
-/// Everything about it, in 80 columns.
-pub(crate) fn text(agent: &Agent, standing: &Standing) -> String {
+/// Everything about it, in so many columns.
+pub(crate) fn text(agent: &Agent, standing: &Standing, width: usize) -> String {
     let mut facts = facts(agent);
     facts.add(
         "used today",
@@ -50,7 +50,7 @@ pub(crate) fn text(agent: &Agent, standing: &Standing) -> String {
         ),
     );
     facts.add_some("refused because", standing.check.reason.as_str());
-    facts.to_string()
+    format!("{facts:width$}")
 }
 
 fn facts(agent: &Agent) -> Facts {

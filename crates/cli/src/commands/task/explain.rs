@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::context::Context;
 use crate::failure::Outcome;
-use crate::table::{Facts, Table};
+use crate::table::{Facts, Table, WIDTH};
 use crate::text::number;
 
 /// Say why a task waits: which agents were considered, and what each lacks
@@ -20,11 +20,11 @@ pub(crate) struct Arguments {
 /// Says it.
 pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     let explanation = context.client()?.explain(&arguments.id).await?;
-    context.printer.show(&explanation, || text(&explanation))
+    context.printer.show(&explanation, || text(&explanation, WIDTH))
 }
 
-/// What it says.
-pub(crate) fn text(explanation: &Explanation) -> String {
+/// What it says, in so many columns.
+pub(crate) fn text(explanation: &Explanation, width: usize) -> String {
     let mut facts = Facts::default();
     facts.add("task", &explanation.task_id);
     facts.add("status", &explanation.status);
@@ -37,8 +37,8 @@ pub(crate) fn text(explanation: &Explanation) -> String {
         table.row([number(group.count), group.reason.clone(), group.agents.join(" ")]);
     }
     if explanation.groups.is_empty() {
-        facts.to_string()
+        format!("{facts:width$}")
     } else {
-        format!("{facts}\n{table}")
+        format!("{facts:width$}\n{table:width$}")
     }
 }

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::context::Context;
 use crate::failure::Outcome;
-use crate::table::Facts;
+use crate::table::{Facts, WIDTH};
 use crate::text::{dollars, number, plain, time};
 
 /// Show everything about a task
@@ -20,11 +20,11 @@ pub(crate) struct Arguments {
 /// Shows it.
 pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     let task = context.client()?.get_task(&arguments.id).await?;
-    context.printer.show(&task, || text(&task))
+    context.printer.show(&task, || text(&task, WIDTH))
 }
 
-/// Everything about it, in 80 columns.
-pub(crate) fn text(task: &Task) -> String {
+/// Everything about it, facts in so many columns.
+pub(crate) fn text(task: &Task, width: usize) -> String {
     let mut facts = Facts::default();
     facts.add("id", &task.id);
     facts.add("title", &task.title);
@@ -83,7 +83,7 @@ pub(crate) fn text(task: &Task) -> String {
     facts.add("created", time(task.created_at));
     facts.add("changed", time(task.updated_at));
 
-    let mut text = facts.to_string();
+    let mut text = format!("{facts:width$}");
     let mut section = |title: &str, body: &str| {
         if !body.trim().is_empty() {
             text.extend(["\n", title, ":\n", &plain(body.trim_end()), "\n"]);

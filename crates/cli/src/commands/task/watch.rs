@@ -172,6 +172,7 @@ impl Watch<'_> {
                     task.printed = event.seq;
                     events::print(&event, self.context)?;
                     self.look(&id).await?;
+                    self.catch_up_at_end(&id).await?;
                 }
                 _ = looks.tick() => {
                     let running: Vec<String> = self
@@ -183,6 +184,7 @@ impl Watch<'_> {
                         .collect();
                     for id in running {
                         self.look(&id).await?;
+                        self.catch_up_at_end(&id).await?;
                     }
                 }
             }
@@ -202,6 +204,28 @@ impl Watch<'_> {
         let known = self.tasks.get(id);
         let (printed, notes) = known.map_or((0, 0), |known| (known.printed, known.notes));
         self.meet(&task, printed, notes)
+    }
+
+    /// What ends a task makes several events: those that were not read yet are printed before the watch may end.
+    async fn catch_up_at_end(&mut self, id: &str) -> Outcome {
+        let ended = self.tasks.get(id).filter(|task| task.status.is_terminal());
+        let Some(printed) = ended.map(|task| task.printed) else {
+            return Ok(());
+        };
+        let rest = loop {
+            match self.client.task_events_after(id, printed).await {
+                Ok(rest) => break rest,
+                Err(error) if error.is_retryable() => self.wait_for_server(&error).await?,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        for event in &rest {
+            events::print(event, self.context)?;
+        }
+        if let (Some(task), Some(last)) = (self.tasks.get_mut(id), rest.last()) {
+            task.printed = last.seq;
+        }
+        Ok(())
     }
 
     fn meet(&mut self, task: &Task, printed: u64, notes: usize) -> Outcome {

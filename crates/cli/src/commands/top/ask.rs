@@ -38,6 +38,8 @@ pub(super) enum Ask {
         id: String,
         /// Events after this one.
         since: u64,
+        /// Whether it is looked at why it waits.
+        explain: bool,
         /// Whether its output is looked at.
         output: bool,
     },
@@ -71,8 +73,10 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct TaskNews {
     pub(super) task: Task,
+    /// The event that was known when it was asked for.
+    pub(super) since: u64,
     pub(super) events: Vec<Event>,
-    /// While it waits.
+    /// While it waits, where it was asked for.
     pub(super) explanation: Option<Explanation>,
     /// Where it was asked for.
     pub(super) output: Option<String>,
@@ -138,8 +142,13 @@ pub(super) async fn answer(client: Client, ask: Ask) -> Answer {
             };
             Answer::Tasks(page.map_err(Trouble::from))
         }
-        Ask::Task { id, since, output } => {
-            let found = task(&client, &id, since, output).await;
+        Ask::Task {
+            id,
+            since,
+            explain,
+            output,
+        } => {
+            let found = task(&client, &id, since, explain, output).await;
             Answer::Task {
                 found: found.map(Box::new).map_err(Trouble::from),
                 id,
@@ -159,14 +168,15 @@ pub(super) async fn answer(client: Client, ask: Ask) -> Answer {
     }
 }
 
-async fn task(client: &Client, id: &str, since: u64, output: bool) -> Result<TaskNews, Error> {
+async fn task(client: &Client, id: &str, since: u64, explain: bool, output: bool) -> Result<TaskNews, Error> {
     // The events first: what happens between the two is told by the next ones.
     let events = client.task_events_after(id, since).await?;
     let task = client.get_task(id).await?;
     let waits = matches!(task.status, Status::Pending | Status::Blocked);
     Ok(TaskNews {
+        since,
         events,
-        explanation: if waits {
+        explanation: if explain && waits {
             Some(client.explain(id).await?)
         } else {
             None

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use adjutant_client::MAX_EVENTS;
 use adjutant_core::task::Status;
 use adjutant_wire::{Event, Explanation, Task};
 
@@ -158,6 +159,7 @@ impl Detail {
             Subject::Task { id, events, .. } => Ask::Task {
                 id: id.clone(),
                 since: events.last().map_or(0, |event| event.seq),
+                explain: self.part == Part::Explain,
                 output: self.part == Part::Output,
             },
             Subject::Agent { id, .. } => Ask::Agent { id: id.clone() },
@@ -178,11 +180,19 @@ impl Detail {
         };
         match found {
             Ok(news) => {
-                let last = events.last().map_or(0, |event| event.seq);
-                events.extend(news.events.into_iter().filter(|event| event.seq > last));
+                if news.since != events.last().map_or(0, |event| event.seq) {
+                    // The answer to a question of this page's life before: events are missing in front of it.
+                    return;
+                }
+                if news.events.len() >= MAX_EVENTS {
+                    self.pace.want();
+                }
+                events.extend(news.events);
                 events.drain(..events.len().saturating_sub(MOST_EVENTS));
                 *task = Some(Box::new(news.task));
-                *explanation = news.explanation;
+                if news.explanation.is_some() {
+                    *explanation = news.explanation;
+                }
                 if news.output.is_some() {
                     *output = news.output;
                 }
@@ -222,7 +232,7 @@ impl Detail {
         }
         match &self.subject {
             Subject::Agent { news: None, .. } | Subject::Task { task: None, .. } => "…".to_owned(),
-            Subject::Agent { news: Some(news), .. } => agent_text(news),
+            Subject::Agent { news: Some(news), .. } => agent_text(news, width),
             Subject::Task {
                 task: Some(task),
                 events: happened,
@@ -230,17 +240,19 @@ impl Detail {
                 output,
                 ..
             } => match part {
-                Part::Facts => task::show::text(task),
-                Part::Attempts => format!("{}\n{}", attempts(happened, task), usage(task)),
+                Part::Facts => task::show::text(task, width),
+                Part::Attempts => format!("{}\n{:width$}", attempts(happened, task, width), usage(task)),
                 Part::Events => {
                     let lines: Vec<String> =
                         happened.iter().map(|event| events::line(event, width)).collect();
                     lines.join("\n")
                 }
-                Part::Explain => explanation.as_ref().map_or_else(
-                    || format!("It does not wait: it is {}.", task.status.name()),
-                    task::explain::text,
-                ),
+                Part::Explain if !matches!(task.status, Status::Pending | Status::Blocked) => {
+                    format!("It does not wait: it is {}.", task.status.name())
+                }
+                Part::Explain => explanation.as_ref().map_or("…".to_owned(), |explanation| {
+                    task::explain::text(explanation, width)
+                }),
                 Part::Output => match output.as_deref() {
                     Some("") => "It has printed nothing.".to_owned(),
                     Some(output) => tail(output),
@@ -257,16 +269,19 @@ fn tail(output: &str) -> String {
     plain(&output[start..])
 }
 
-fn agent_text(news: &AgentNews) -> String {
+fn agent_text(news: &AgentNews, width: usize) -> String {
     let mut table = Table::new(&["IN PROGRESS", ">%", "TITLE"]).or_else("nothing in progress");
     for task in &news.held {
         table.row([task.id.clone(), task.progress.to_string(), task.title.clone()]);
     }
-    format!("{}\n{table}", agent::show::text(&news.agent, &news.standing))
+    format!(
+        "{}\n{table:width$}",
+        agent::show::text(&news.agent, &news.standing, width)
+    )
 }
 
 /// The attempts of a task, as its events tell them.
-fn attempts(events: &[Event], task: &Task) -> String {
+fn attempts(events: &[Event], task: &Task, width: usize) -> String {
     let mut table = Table::new(&[">ATTEMPT", "AGENT", "STARTED", "ENDED", "HOW"]).or_else("no attempt yet");
     let mut open: Option<[String; 5]> = None;
     let mut started = 0_u32;
@@ -298,7 +313,7 @@ fn attempts(events: &[Event], task: &Task) -> String {
         }
     }
     table_rows(&mut table, open);
-    let mut text = table.to_string();
+    let mut text = format!("{table:width$}");
     if let Some(reason) = task.fail_reason.as_deref().filter(|reason| !reason.is_empty()) {
         // Writing into a String cannot fail.
         let _ = writeln!(text, "\nlast failure: {}", one_line(reason));
@@ -324,7 +339,7 @@ fn attempt_number(event: &Event) -> Option<u32> {
 }
 
 /// What a task used, by model.
-fn usage(task: &Task) -> String {
+fn usage(task: &Task) -> Table {
     let mut table = Table::new(&["MODEL", ">IN", ">OUT", ">CACHED", ">COST"]).or_else("no usage reported");
     for model in &task.usage.models {
         table.row([
@@ -335,5 +350,5 @@ fn usage(task: &Task) -> String {
             dollars(model.cost),
         ]);
     }
-    table.to_string()
+    table
 }

@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::ask;
 use super::filter::QueueFilter;
-use super::state::{Happening, Moment, State};
+use super::state::{Happening, Link, Moment, State};
 use super::view::{self, Theme};
 use crate::failure::{Failure, Outcome};
 use crate::{host, signals};
@@ -85,7 +85,12 @@ pub(super) async fn run(client: &Client, filter: QueueFilter, theme: Theme) -> O
                 Err(error) => return Err(Failure::new(format!("a question to the server failed: {error}"))),
             },
         };
-        for ask in state.update(happening) {
+        let asks = state.update(happening);
+        if let (Link::Refused { why }, None) = (&state.link, &state.counts) {
+            // A wrong token, or another kind of server: nothing of what follows would work.
+            return Err(Failure::new(why.clone()));
+        }
+        for ask in asks {
             answers.spawn(ask::answer(client.clone(), ask));
         }
     }

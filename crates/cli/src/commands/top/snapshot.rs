@@ -1,12 +1,14 @@
 //! One look at the fleet and the queue, as text or as JSON.
 
+use std::collections::BTreeMap;
+
 use adjutant_client::Client;
 use adjutant_core::task::Status;
 use adjutant_wire::{Agent, Task};
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 use super::filter::QueueFilter;
+use super::list::WINDOW;
 use super::rows::Row as _;
 use crate::commands::agent::load;
 use crate::commands::task::standing;
@@ -43,17 +45,19 @@ pub(super) async fn print(client: &Client, filter: &QueueFilter, context: &Conte
     let more_agents = agents.next.is_some() || agents.items.len() > SHOWN as usize;
     agents.items.truncate(SHOWN as usize);
     let mut tasks = filter.tasks.clone();
-    tasks.limit = Some(SHOWN);
+    tasks.limit = Some(if filter.words.is_empty() { SHOWN } else { WINDOW });
     let mut page = client.list_tasks(&tasks).await?;
     page.items
         .retain(|task| filter.words.iter().all(|word| task.has(word)));
+    let more_tasks = page.next.is_some() || page.items.len() > SHOWN as usize;
+    page.items.truncate(SHOWN as usize);
     let snapshot = Snapshot {
         tasks: counts.tasks,
         last_seq: counts.last_seq,
         agents: agents.items,
         more_agents,
         queue: page.items,
-        more_tasks: page.next.is_some(),
+        more_tasks,
     };
     context.printer.show(&snapshot, || text(&snapshot))
 }

@@ -198,8 +198,8 @@ fn title<T: Row>(name: &str, list: &List<T>, filter: &str, sort: &str) -> String
         if list.is_window() {
             parts.push(format!("{WINDOW} rows at a time"));
         }
-        let more = if more { "of more" } else { "the last" };
-        parts.push(format!("page {page}, {more}"));
+        let behind = if more { "more below" } else { "the last" };
+        parts.push(format!("page {page}, {behind}"));
     }
     format!(" {} ", parts.join(" · "))
 }

@@ -204,22 +204,54 @@ fn popup(frame: &mut Frame<'_>, title: &str, lines: Vec<Line<'_>>) {
     frame.render_widget(Paragraph::new(lines).block(block), place);
 }
 
-/// The text in lines of at most `width` columns, with nothing in it that steers a terminal.
+/// The text in lines of at most `width` columns, parted between words where that is possible, with nothing in it that
+/// steers a terminal.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(2);
     let mut lines = Vec::new();
     for line in plain(text).lines() {
         let (mut current, mut used) = (String::new(), 0);
         for c in line.replace('\t', TAB).chars() {
-            let columns = c.width().unwrap_or(0);
-            if used + columns > width {
-                lines.push(std::mem::take(&mut current));
-                used = 0;
+            let room = c.width().unwrap_or(0);
+            if used + room > width {
+                // A word that began on this line goes on to the next, unless it fills a line of its own.
+                let word = match current.rfind(' ') {
+                    Some(space) if c != ' ' && !current[..space].trim().is_empty() => {
+                        current.split_off(space + 1)
+                    }
+                    _ => String::new(),
+                };
+                lines.push(std::mem::replace(&mut current, word));
+                used = columns(&current);
+                if c == ' ' {
+                    continue;
+                }
             }
             current.push(c);
-            used += columns;
+            used += room;
         }
         lines.push(current);
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_parted_between_words_and_never_too_long() {
+        assert_eq!(wrap("one two three", 8), ["one two ", "three"]);
+        assert_eq!(wrap("abcdefghij k", 4), ["abcd", "efgh", "ij k"]);
+        assert_eq!(wrap("ab cd", 2), ["ab", "cd"]);
+        assert_eq!(wrap("a\n\n\tb", 80), ["a", "", "    b"]);
+        assert_eq!(wrap("漢字漢字", 5), ["漢字", "漢字"]);
+        for width in 2..20 {
+            let lines = wrap("  a bb ccc 漢字漢字 dddddddddddddddddddd\te", width);
+            assert!(
+                lines.iter().all(|line| columns(line) <= width),
+                "{width}: {lines:?}"
+            );
+        }
+    }
 }
