@@ -58,6 +58,16 @@ pub(crate) fn clip(text: &str, width: usize) -> String {
     clipped
 }
 
+/// An id in at most `width` columns: ids that a server makes begin alike, and differ in the end.
+pub(crate) fn clip_id(id: &str, width: usize) -> String {
+    if id.len() <= width || !id.is_ascii() {
+        return clip(id, width);
+    }
+    let head = width / 3;
+    let tail = width.saturating_sub(head + 1);
+    format!("{}…{}", &id[..head], &id[id.len() - tail..])
+}
+
 /// The line, from 1, that the byte at `offset` is on.
 pub(crate) fn line_at(text: &str, offset: usize) -> usize {
     let before = text.get(..offset.min(text.len())).unwrap_or(text);
@@ -166,6 +176,22 @@ mod tests {
         assert_eq!(clip("longer", 5), "long…");
         assert_eq!(clip("漢字漢字", 5), "漢字…");
         assert!(columns(&clip("漢字漢字", 4)) <= 4);
+    }
+
+    #[test]
+    fn long_ids_keep_their_end() {
+        assert_eq!(clip_id("task_0190b2a4", 13), "task_0190b2a4");
+        assert_eq!(
+            clip_id("task_01a227634b7d74f4b41292e8eb46c7ae", 16),
+            "task_…e8eb46c7ae"
+        );
+        assert_eq!(clip_id("漢字漢字漢字", 5), "漢字…");
+        for width in 0..10 {
+            assert!(
+                columns(&clip_id("abcdefghijkl", width)) <= width.max(1),
+                "{width}"
+            );
+        }
     }
 
     #[test]

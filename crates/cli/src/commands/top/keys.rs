@@ -152,10 +152,10 @@ impl State {
             };
         }
         match key {
-            KeyCode::Down | KeyCode::Char('j') => list!(|list| list.down(1)),
-            KeyCode::Up | KeyCode::Char('k') => list!(|list| list.up(1)),
-            KeyCode::PageDown => list!(|list| list.down(list.stride())),
-            KeyCode::PageUp => list!(|list| list.up(list.stride())),
+            KeyCode::Down | KeyCode::Char('j') => list!(|list| list.down()),
+            KeyCode::Up | KeyCode::Char('k') => list!(|list| list.up()),
+            KeyCode::PageDown => list!(|list| list.pane_down()),
+            KeyCode::PageUp => list!(|list| list.pane_up()),
             KeyCode::Home => list!(|list| list.first_page()),
             KeyCode::End => list!(|list| list.last_row()),
             _ => {}

@@ -169,35 +169,62 @@ impl<T: Row> List<T> {
         self.turn(false);
     }
 
-    /// Moves the mark down.
-    pub(super) fn down(&mut self, by: usize) {
-        let last = self.shown().len().saturating_sub(1);
-        if self.marked < last {
-            self.mark(self.marked.saturating_add(by));
-        } else if let Some(next) = self.next.take() {
-            self.before.push(self.cursor.replace(next));
-            self.turn(false);
+    /// Moves the mark to the next row.
+    pub(super) fn down(&mut self) {
+        if self.marked + 1 < self.shown().len() {
+            self.mark(self.marked + 1);
+        } else {
+            self.next_page();
         }
     }
 
-    /// Moves the mark up.
-    pub(super) fn up(&mut self, by: usize) {
+    /// Moves the mark to the row before.
+    pub(super) fn up(&mut self) {
         if self.marked > 0 {
-            self.mark(self.marked.saturating_sub(by));
+            self.mark(self.marked - 1);
         } else if let Some(before) = self.before.pop() {
             self.cursor = before;
             self.turn(true);
         }
     }
 
+    /// Shows what is below.
+    pub(super) fn pane_down(&mut self) {
+        let rows = self.shown().len();
+        if self.top + self.height < rows {
+            self.top = (self.top + self.height).min(rows - self.height);
+            self.mark(self.marked + self.height);
+        } else if !self.next_page() {
+            self.last_row();
+        }
+    }
+
+    /// Shows what is above.
+    pub(super) fn pane_up(&mut self) {
+        if self.top > 0 {
+            self.top = self.top.saturating_sub(self.height);
+            self.mark(self.marked.saturating_sub(self.height));
+        } else if let Some(before) = self.before.pop() {
+            self.cursor = before;
+            self.turn(false);
+        } else {
+            self.mark(0);
+        }
+    }
+
+    /// Turns to the page behind this one; false when there is none.
+    fn next_page(&mut self) -> bool {
+        let Some(next) = self.next.take() else {
+            return false;
+        };
+        self.before.push(self.cursor.replace(next));
+        self.turn(false);
+        true
+    }
+
     /// Moves the mark to the last row of the page.
     pub(super) fn last_row(&mut self) {
         self.mark(usize::MAX);
-    }
-
-    /// A page is a stride.
-    pub(super) const fn stride(&self) -> usize {
-        self.height
     }
 
     /// Another page is wanted; until it comes the rows of this one stay.

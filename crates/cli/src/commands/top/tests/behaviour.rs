@@ -77,6 +77,38 @@ fn of_a_big_fleet_only_what_is_shown_is_asked_for() {
 }
 
 #[test]
+fn page_keys_go_through_a_window_pane_by_pane_and_then_to_the_next_page() {
+    let mut state = connected((80, 24));
+    state.update(Happening::Answer(named(&["a"], None)));
+    press(&mut state, KeyCode::Char('s'));
+    let ids: Vec<String> = (0..25).map(|n| format!("t-{n:02}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    state.update(Happening::Answer(named(&ids, Some("more"))));
+    let rows = layout::rows((80, 24)).1;
+    let first = |state: &State| state.queue.visible().0[0].id.clone();
+    press(&mut state, KeyCode::PageDown);
+    assert_eq!(
+        (first(&state), &*state.queue.marked().unwrap().id),
+        (ids[rows].to_owned(), ids[rows])
+    );
+    press(&mut state, KeyCode::PageDown);
+    assert_eq!(first(&state), ids[25 - rows]);
+    press(&mut state, KeyCode::PageUp);
+    press(&mut state, KeyCode::PageUp);
+    assert_eq!(first(&state), ids[0]);
+    press(&mut state, KeyCode::PageDown);
+    press(&mut state, KeyCode::PageDown);
+    let asks = press(&mut state, KeyCode::PageDown);
+    assert!(
+        matches!(&asks[..], [Ask::Tasks { cursor: Some(cursor), .. }] if cursor == "more"),
+        "{asks:?}"
+    );
+    state.update(Happening::Answer(named(&["u"], None)));
+    let asks = press(&mut state, KeyCode::PageUp);
+    assert!(matches!(asks[..], [Ask::Tasks { cursor: None, .. }]), "{asks:?}");
+}
+
+#[test]
 fn the_mark_stays_on_its_row_when_others_come_and_go() {
     let mut state = connected((80, 24));
     state.update(Happening::Answer(named(&["a", "b", "c"], None)));

@@ -14,7 +14,7 @@ use crate::commands::task::standing;
 use crate::commands::top::list::{List, WINDOW};
 use crate::commands::top::rows::{Row, tokens};
 use crate::commands::top::state::{Focus, State};
-use crate::text::{clip, columns, dollars, number, one_line, or_dash};
+use crate::text::{clip, clip_id, columns, dollars, number, one_line, or_dash};
 
 /// From so many columns on tables have all columns.
 const ROOMY: usize = 150;
@@ -273,7 +273,13 @@ fn widths(shape: &[Column], width: usize) -> Vec<usize> {
 fn line(shape: &[Column], widths: &[usize], cells: Vec<Cell>) -> Line<'static> {
     let mut spans = Vec::new();
     for (place, ((text, style), width)) in cells.into_iter().zip(widths).enumerate() {
-        let text = clip(&one_line(&text), *width);
+        let text = one_line(&text);
+        // What stands first is the id.
+        let text = if place == 0 {
+            clip_id(&text, *width)
+        } else {
+            clip(&text, *width)
+        };
         let fill = " ".repeat(width.saturating_sub(columns(&text)));
         let gap = if place + 1 < shape.len() { GAP } else { "" };
         if shape[place].2 {
