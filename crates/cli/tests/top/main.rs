@@ -6,6 +6,7 @@ mod support;
 mod terminal;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -37,14 +38,20 @@ fn the_document_shows_what_is_seen_at_both_sizes() {
             .split_once(&heading)
             .unwrap_or_else(|| panic!("{DOCUMENT} has no {heading}"));
         let (shown, after) = rest.split_once("\n```").unwrap();
-        let seen = scene::still(&terminal.screen());
+        let seen = || scene::still(&terminal.screen());
         if std::env::var("ADJUTANT_UPDATE_DOCS").as_deref() == Ok("1") {
+            let seen = seen();
             std::fs::write(&path, format!("{before}{heading}{seen}\n```{after}")).unwrap();
-        } else {
-            assert_eq!(
-                seen, shown,
-                "put this into {DOCUMENT}, or run with ADJUTANT_UPDATE_DOCS=1:\n{seen}"
+            continue;
+        }
+        let end = Instant::now() + Duration::from_secs(20);
+        while seen() != shown {
+            assert!(
+                Instant::now() < end,
+                "put this into {DOCUMENT}, or run with ADJUTANT_UPDATE_DOCS=1:\n{}",
+                seen()
             );
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 }

@@ -97,7 +97,7 @@ fn still_head(line: &str) -> String {
 fn still_ages(line: &str) -> String {
     let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
     for word in &mut words[1..] {
-        let digits = word.strip_suffix('s').unwrap_or_default();
+        let digits = word.strip_suffix(['s', 'm']).unwrap_or_default();
         if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
             // What is shorter now is made up for before it.
             let room = word.len();

@@ -230,6 +230,8 @@ impl<T: Row> List<T> {
     /// Another page is wanted; until it comes the rows of this one stay.
     fn turn(&mut self, mark_last: bool) {
         self.mark_last = mark_last;
+        // What is behind it is not known before it comes.
+        self.next = None;
         self.marked_id = None;
         self.marked = 0;
         self.top = 0;

@@ -109,6 +109,25 @@ fn page_keys_go_through_a_window_pane_by_pane_and_then_to_the_next_page() {
 }
 
 #[test]
+fn keys_that_are_faster_than_the_server_do_not_skip_a_page() {
+    let mut state = connected((80, 24));
+    state.update(Happening::Answer(named(&["a"], Some("second"))));
+    press(&mut state, KeyCode::Down);
+    state.update(Happening::Answer(named(&["b"], Some("third"))));
+    // Back, and down again before the first page has come.
+    press(&mut state, KeyCode::Up);
+    press(&mut state, KeyCode::Down);
+    let (page, more) = state.queue.page();
+    assert_eq!((page, more), (1, false));
+    state.update(Happening::Answer(named(&["a"], Some("second"))));
+    let asks = press(&mut state, KeyCode::Down);
+    assert!(
+        matches!(&asks[..], [Ask::Tasks { cursor: Some(cursor), .. }] if cursor == "second"),
+        "{asks:?}"
+    );
+}
+
+#[test]
 fn the_mark_stays_on_its_row_when_others_come_and_go() {
     let mut state = connected((80, 24));
     state.update(Happening::Answer(named(&["a", "b", "c"], None)));
