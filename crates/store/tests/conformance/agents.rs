@@ -13,6 +13,7 @@ for_every_store![
     every_field_of_an_agent_survives,
     a_changed_agent_keeps_what_was_changed,
     an_agent_that_was_removed_is_gone,
+    agents_that_a_server_goes_to_are_named,
     agents_that_do_not_exist_are_not_given,
     the_attempts_that_occupy_an_agent_come_with_it,
     what_is_not_stored_of_an_agent_counts_anew_after_a_crash,
@@ -116,6 +117,14 @@ fn an_agent_that_was_removed_is_gone(store: &mut dyn Subject) {
     let back = agent("gone");
     write().agent(None, &back).commit(store);
     are(store, &[back, stays]);
+}
+
+fn agents_that_a_server_goes_to_are_named(store: &mut dyn Subject) {
+    let (peer, other) = (full_agent("peer"), agent("other"));
+    write().agent(None, &peer).agent(None, &other).commit(store);
+    store.now_and_after_a_crash(|store| {
+        assert_eq!(store.reader().peers().expect("they are read"), ["peer".into()]);
+    });
 }
 
 fn agents_that_do_not_exist_are_not_given(store: &mut dyn Subject) {
