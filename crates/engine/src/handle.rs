@@ -15,6 +15,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::readers::{Readers, stopped};
 use crate::submissions::{Submitted, tasks_of};
+use crate::tally::Tally;
+use crate::watch::Watcher;
 
 /// How long a sync whose wait is over waits for its answer before it is given up.
 const WAIT_OVER_PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +44,8 @@ pub(crate) enum Mail {
     Letter(Box<Letter>),
     /// Another server has committed something.
     News(News),
+    /// Somebody wants to be told of turns.
+    Watch(Box<dyn Watcher>),
     /// The end is near: answer who waits, and let nobody wait any more.
     Dismiss,
     /// The end: answer what is there, and stop.
@@ -57,6 +61,7 @@ pub struct Handle {
     pub(crate) last_seq: watch::Receiver<u64>,
     pub(crate) longest_wait: Duration,
     pub(crate) submitted: Arc<Submitted>,
+    pub(crate) tally: Arc<Tally>,
 }
 
 impl Handle {
@@ -99,6 +104,24 @@ impl Handle {
         self.submitted.is_full()
     }
 
+    /// What the engine counts as it goes along.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Has somebody told of each turn from now on.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn watch(&self, watcher: Box<dyn Watcher>) -> Result<(), Refusal> {
+        self.inbox
+            .try_send(Mail::Watch(watcher))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => overloaded(),
+                TrySendError::Disconnected(_) => stopped(),
+            })
+    }
+
     fn send(
         &self,
         request: Request,
@@ -132,6 +155,7 @@ impl Handle {
         mut answer: oneshot::Receiver<Result<Answer, Refusal>>,
     ) -> Result<Result<Answer, Refusal>, oneshot::error::RecvError> {
         let wait = Duration::from_micros(wait.as_micros().unsigned_abs()).min(self.longest_wait);
+        let _waiting = self.tally.wait();
         let mut guard = WaitGuard {
             handle: self,
             agent: Some((agent, ticket)),
