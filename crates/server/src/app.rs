@@ -30,6 +30,7 @@ use crate::attempt_token::AttemptMint;
 use crate::body::BodyBounds;
 use crate::config::Config;
 use crate::failure::{Failure, error_body};
+use crate::metrics::Metrics;
 use crate::serve::ServeError;
 use crate::{a2a, page, routes, view};
 
@@ -64,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) streams: Arc<Semaphore>,
     /// What the agent card of A2A offers.
     pub(crate) skills: Skills,
+    /// What Prometheus reads.
+    pub(crate) metrics: Metrics,
     /// Ends streams when the server stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -83,6 +86,8 @@ impl App {
         shutdown: CancellationToken,
     ) -> Result<Self, ServeError> {
         let origins = Origins::new(&config).map_err(ServeError::Config)?;
+        let (metrics, watcher) = Metrics::new();
+        handle.watch(watcher)?;
         let secret = handle.query(|reader| reader.secret()).await?;
         Ok(Self(Arc::new(Shared {
             directory: Directory::open(handle.clone()).await?,
@@ -94,6 +99,7 @@ impl App {
             answers: Arc::new(Semaphore::new(config.max_answer_memory_bytes >> 10)),
             streams: Arc::new(Semaphore::new(config.max_streams)),
             skills: Skills::default(),
+            metrics,
             handle,
             config,
             shutdown,
