@@ -1,9 +1,9 @@
 //! What stands still: tasks by state, agents, the queue. It is looked up when somebody reads the metrics.
 //!
-//! Tasks by state come from the engine, which keeps them up, where no other server changes them. Where servers share
-//! a store they are counted there, and agents are read there: the larger it is, the longer that takes. So a look that
-//! took longer than [`CHEAP`] is not waited for the next time: what it found is told at once, and the next look is
-//! taken beside that. Such figures are as old as the time between two readings.
+//! Where no other server changes them, tasks by state come from the engine, which keeps them up, and agents are in
+//! memory. Where servers share a store, tasks are counted there and agents are read there: the larger it is, the
+//! longer that takes. So there a look that took longer than [`CHEAP`] is not waited for the next time: what it found
+//! is told at once, and the next look is taken beside that. Such figures are as old as the time between two readings.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -68,6 +68,9 @@ impl Lookout {
 
 /// Looks, or tells what was found the last time.
 pub(super) async fn look(app: &App) -> Result<Standing, Failure> {
+    if app.handle.tally().tasks().is_some() {
+        return Ok(take(app).await?.found);
+    }
     let lookout = &app.metrics.lookout;
     let Some(known) = lookout.known() else {
         let look = take(app).await?;
