@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use adjutant_core::access::{Actor, Role};
 use adjutant_core::command::{AccessToken, Command};
@@ -19,6 +19,7 @@ use adjutant_engine::{Engine, Handle, Refusal, Retention};
 use adjutant_server::{ServeError, Server, Tls, token};
 use adjutant_store::postgres::Postgres;
 use adjutant_store::sqlite::{OpenError, Sqlite};
+use adjutant_trace::{Endpoint, Traces};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -36,6 +37,9 @@ const ADMIN: &str = "admin";
 const OWN_FILES: usize = 64;
 /// A server that can serve fewer connections than this is of no use, and tries.
 const LEAST_CONNECTIONS: usize = 16;
+
+/// How long the last traces are waited for at the end. A collector that is there takes them in less.
+const TRACES_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What helps a store that is damaged.
 const MEND: &str = "move it and the files beside it away and put a backup in its place with `adjutant restore`; \
@@ -65,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) admin_token: Option<String>,
     /// Tokens that live as long as this process.
     pub(crate) guests: Vec<Guest>,
+    /// Where traces are sent to, if anywhere.
+    pub(crate) traces: Option<Endpoint>,
 }
 
 impl Settings {
@@ -139,6 +145,7 @@ pub(crate) struct Host {
     server: Option<JoinHandle<()>>,
     shutdown: CancellationToken,
     guests: Vec<Guest>,
+    traces: Option<Traces>,
 }
 
 impl Host {
@@ -178,14 +185,20 @@ impl Host {
             );
         }
         let running = Running::start(settings.store.clone(), settings.engine(), settings.retention).await?;
-        match Self::serve(&settings, &running, listener, config).await {
-            Ok((server, shutdown)) => Ok(Self {
+        let started = async {
+            let traces = running.trace(settings.traces.as_ref())?;
+            let (server, shutdown) = Self::serve(&settings, &running, listener, config).await?;
+            Ok((server, shutdown, traces))
+        };
+        match started.await {
+            Ok((server, shutdown, traces)) => Ok(Self {
                 address,
                 max_connections,
                 running,
                 server: Some(server),
                 shutdown,
                 guests: settings.guests,
+                traces,
             }),
             Err(failure) => {
                 running.stop().await?;
@@ -253,6 +266,9 @@ impl Host {
             }
         };
         let (engine, server) = tokio::join!(engine, server);
+        if let Some(traces) = self.traces {
+            traces.finish(TRACES_PATIENCE).await;
+        }
         server.map_err(|error| Failure::new(format!("the server broke: {error}")))?;
         engine
     }
@@ -438,6 +454,14 @@ impl Running {
             store: name,
             damage,
         })
+    }
+
+    /// Has what turns do traced, where somebody wants that.
+    fn trace(&self, endpoint: Option<&Endpoint>) -> Outcome<Option<Traces>> {
+        let Some(endpoint) = endpoint else { return Ok(None) };
+        let (traces, watcher) = Traces::start(endpoint).map_err(|error| Failure::new(error.to_string()))?;
+        self.handle.watch(watcher)?;
+        Ok(Some(traces))
     }
 
     /// Waits until the engine ends by itself, which it does only when it cannot go on, or until damage is found.
