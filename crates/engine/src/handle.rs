@@ -187,6 +187,18 @@ impl Handle {
         self.readers.ask(ask).await
     }
 
+    /// How many tasks are in each state, in the order of [`Status::ALL`](adjutant_core::task::Status::ALL): as the engine
+    /// keeps it where it alone changes them, else counted in the store, which takes the longer the larger it is.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn task_counts(&self) -> Result<[u64; 6], Refusal> {
+        match self.tally.tasks() {
+            Some(counts) => Ok(counts),
+            None => self.query(|reader| reader.counts()).await,
+        }
+    }
+
     /// The number of the last committed event, and a signal for each new one.
     pub fn last_seq(&self) -> watch::Receiver<u64> {
         self.last_seq.clone()

@@ -10,5 +10,6 @@ mod support;
 mod collector;
 mod figures;
 mod metrics;
+mod servers;
 mod traces;
 mod written;

@@ -104,14 +104,11 @@ async fn take(app: &App) -> Result<Look, Failure> {
         Answer::Agents(agents) => agents,
         other => return Err(unexpected(&other)),
     };
-    let kept = app.handle.tally().tasks();
-    let (tasks, last_seq, ready_since) = app
+    let (last_seq, ready_since) = app
         .handle
-        .query(move |reader| {
-            let tasks = kept.map_or_else(|| reader.counts(), Ok)?;
-            Ok((tasks, reader.last_seq()?, reader.ready_since()?))
-        })
+        .query(|reader| Ok((reader.last_seq()?, reader.ready_since()?)))
         .await?;
+    let tasks = app.handle.task_counts().await?;
     let mut found = Standing {
         tasks,
         last_seq,

@@ -26,10 +26,8 @@ async fn get_status(State(app): State<App>, caller: Caller) -> Result<Response, 
         Answer::Fleet(standings) => standings,
         other => return Err(unexpected(&other)),
     };
-    let (counts, last_seq) = app
-        .handle
-        .query(|reader| Ok((reader.counts()?, reader.last_seq()?)))
-        .await?;
+    let last_seq = app.handle.query(|reader| reader.last_seq()).await?;
+    let counts = app.handle.task_counts().await?;
     Ok(reply::ok(&wire::FleetStatus {
         agents: agents.into_iter().map(view::ops::standing).collect(),
         tasks: Status::ALL
