@@ -1,5 +1,6 @@
 //! The exporter: sends spans to a collector, some at a time, and drops what it cannot deliver.
 
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,7 +40,21 @@ impl Endpoint {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!("`{text}` must begin with http:// or https://; {example}"));
         }
+        // What stands in an address is logged with it.
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+            return Err(
+                "a name, a password or a query has no place in the address of a collector; \
+                 give its key in OTEL_EXPORTER_OTLP_HEADERS"
+                    .into(),
+            );
+        }
         Ok(Self(url))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -60,8 +75,8 @@ impl FromStr for Endpoint {
 /// Sends spans.
 pub(crate) struct Exporter {
     collector: SpanExporter,
-    /// As it may be logged: a password may stand in a URL.
-    shown: String,
+    /// Where to.
+    endpoint: Endpoint,
     /// Whether the last batch could not be delivered.
     is_down: bool,
     /// Spans that were lost since the collector was last reached.
@@ -91,13 +106,9 @@ impl Exporter {
             .build()
             .map_err(|error| wrong(&error))?;
         exporter.set_resource(&resource());
-        let mut shown = endpoint.0.clone();
-        // Neither fails where there is a host, and without one there is nothing to hide.
-        let _ = shown.set_password(None);
-        shown.set_query(None);
         Ok(Self {
             collector: exporter,
-            shown: shown.into(),
+            endpoint: endpoint.clone(),
             is_down: false,
             lost: 0,
             told_dropped: 0,
@@ -106,7 +117,7 @@ impl Exporter {
 
     /// Sends what is noted until nobody notes anything any more.
     pub(crate) async fn run(mut self, mut notes: Receiver<Vec<Record>>, room: Arc<Room>) {
-        tracing::info!(endpoint = self.shown, "traces are sent");
+        tracing::info!(endpoint = %self.endpoint, "traces are sent");
         while let Some(mut records) = notes.recv().await {
             let deadline = Instant::now() + INTERVAL;
             while records.len() < BATCH {
@@ -142,7 +153,7 @@ impl Exporter {
                 if !std::mem::replace(&mut self.is_down, true) {
                     tracing::warn!(
                         %error,
-                        endpoint = self.shown,
+                        endpoint = %self.endpoint,
                         "traces cannot be delivered and are dropped; it is told when they are delivered again"
                     );
                 }
@@ -204,6 +215,13 @@ mod tests {
         for wrong in ["", "collector:4318", "grpc://c:4317", "ftp://c"] {
             let error = wrong.parse::<Endpoint>().unwrap_err();
             assert!(error.contains("write it like http://127.0.0.1:4318"), "{error}");
+        }
+        for secret in ["http://me:secret@c:4318", "http://c:4318/?key=secret"] {
+            let error = secret.parse::<Endpoint>().unwrap_err();
+            assert!(
+                error.contains("OTEL_EXPORTER_OTLP_HEADERS") && !error.contains("secret"),
+                "{error}"
+            );
         }
     }
 }
