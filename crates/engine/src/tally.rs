@@ -104,3 +104,28 @@ impl Drop for Waiting<'_> {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_forgotten_is_not_counted_any_more() {
+        let tally = Tally::starting_with(Some([1, 2, 3, 40, 50, 60]));
+        tally.forgot(&Forgotten {
+            tasks: 6,
+            by_status: [0, 0, 0, 1, 2, 3],
+            ..Forgotten::default()
+        });
+        assert_eq!(tally.tasks(), Some([1, 2, 3, 39, 48, 57]));
+    }
+
+    #[test]
+    fn an_agent_waits_as_long_as_its_guard_lives() {
+        let tally = Tally::starting_with(None);
+        let (one, other) = (tally.wait(), tally.wait());
+        assert_eq!(tally.waiting(), 2);
+        drop((one, other));
+        assert_eq!((tally.waiting(), tally.tasks()), (0, None));
+    }
+}

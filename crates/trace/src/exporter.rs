@@ -81,8 +81,10 @@ pub(crate) struct Exporter {
     is_down: bool,
     /// Spans that were lost since the collector was last reached.
     lost: u64,
-    /// Records that found no room and are told of.
-    told_dropped: u64,
+    /// Records that had found no room when that was last looked at.
+    dropped: u64,
+    /// Whether there were new ones then.
+    is_short: bool,
 }
 
 impl Exporter {
@@ -111,7 +113,8 @@ impl Exporter {
             endpoint: endpoint.clone(),
             is_down: false,
             lost: 0,
-            told_dropped: 0,
+            dropped: 0,
+            is_short: false,
         })
     }
 
@@ -161,16 +164,13 @@ impl Exporter {
         }
     }
 
-    /// Tells once in a row that there was no room.
+    /// Tells that there is no room, when it begins; while the collector is away that is to be expected.
     fn tell_dropped(&mut self, dropped: u64) {
-        let new = dropped - self.told_dropped;
-        if new > 0 && !self.is_down {
-            tracing::warn!(
-                records = new,
-                "more happened than can be traced: some of it is left out"
-            );
+        let is_short = dropped > std::mem::replace(&mut self.dropped, dropped);
+        if is_short && !self.is_short && !self.is_down {
+            tracing::warn!(dropped, "more happens than can be traced: some of it is left out");
         }
-        self.told_dropped = dropped;
+        self.is_short = is_short;
     }
 }
 

@@ -14,7 +14,7 @@
 //!
 //! # Invariants
 //! - Nothing here slows a turn or fails one: a turn is noted with a few pointers, and what finds no room is dropped.
-//! - Memory is bounded: see [`MAX_NOTED`].
+//! - Memory is bounded: see `MAX_NOTED`.
 //! - Each span is sent once: by the server that committed what it tells of, when that was durable. Servers that share a
 //!   store and servers after a restart agree on its number and that of its trace.
 //!

@@ -113,7 +113,7 @@ fn the_figures_of_a_small_story_are_right() {
 }
 
 #[test]
-fn tasks_are_counted_right_after_a_restart_and_after_some_were_forgotten_or_revived() {
+fn tasks_are_counted_right_after_a_restart_and_when_they_are_taken_back_or_revived() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start_in(directory.path(), &[]);
     story(&server);

@@ -52,8 +52,8 @@ const METHODS: [Method; 5] = [
 const OTHER: &str = "other";
 /// Where a request that no route took is counted.
 const NO_ENDPOINT: &str = "none";
-/// Requests to this endpoint may wait for work as long as they like: that says nothing of how quick the server is.
-const LONG_POLL: &str = "/api/agents/{id}/sync";
+/// Requests to these endpoints may wait for work or for its end: that says nothing of how quick the server is.
+const LONG_POLLS: [&str; 3] = ["/api/agents/{id}/sync", "/mcp", "/message:send"];
 /// Upper bounds of what should take milliseconds.
 const QUICK_SECONDS: [f64; 15] = [
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
@@ -151,7 +151,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "adjutant_http_request_duration",
-            "From the head of a request to the head of its answer, long polls for work aside",
+            "From the head of a request to the head of its answer, those that may wait for work aside",
             Unit::Seconds,
             self.request_time.clone(),
         );
@@ -187,7 +187,7 @@ impl Metrics {
             },
         };
         self.requests.get_or_create(&labels).inc();
-        if endpoint != Some(LONG_POLL) {
+        if !endpoint.is_some_and(|endpoint| LONG_POLLS.contains(&endpoint)) {
             self.request_time.observe(took.as_secs_f64());
         }
     }
@@ -252,4 +252,44 @@ fn whole(count: u64) -> i64 {
 /// A length of time as Prometheus wants it.
 fn seconds(span: Span) -> f64 {
     Duration::from_micros(span.as_micros().unsigned_abs()).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::table::Table;
+
+    #[test]
+    fn what_may_wait_is_there() {
+        let table = Table::new();
+        for endpoint in LONG_POLLS {
+            assert!(table.of(endpoint).is_some(), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn requests_are_counted_by_what_the_program_knows() {
+        let (metrics, _watcher) = Metrics::new();
+        let brew = Method::from_bytes(b"BREW").unwrap();
+        for (method, endpoint, status, took) in [
+            (&Method::GET, Some("/api/tasks"), StatusCode::OK, 1),
+            (&Method::POST, Some(LONG_POLLS[0]), StatusCode::CONFLICT, 20_000),
+            (&brew, None, StatusCode::NOT_FOUND, 1),
+        ] {
+            metrics.answered(method, endpoint, status, Duration::from_millis(took));
+        }
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &metrics.registry).unwrap();
+        for expected in [
+            r#"adjutant_http_requests_total{method="GET",endpoint="/api/tasks",class="2xx"} 1"#,
+            r#"adjutant_http_requests_total{method="POST",endpoint="/api/agents/{id}/sync",class="4xx"} 1"#,
+            r#"adjutant_http_requests_total{method="other",endpoint="none",class="4xx"} 1"#,
+            "adjutant_http_request_duration_seconds_count 2",
+        ] {
+            assert!(
+                text.lines().any(|line| line == expected),
+                "no {expected} in {text}"
+            );
+        }
+    }
 }
