@@ -3,6 +3,7 @@
 //! Every value is parsed here, once, and a wrong one is told with the name of where it came from.
 
 mod retention;
+mod traces;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,7 @@ struct File {
     keep_finished_count: Option<u64>,
     keep_events: Option<Span>,
     keep_events_count: Option<u64>,
+    otlp_endpoint: Option<String>,
     log_format: Option<String>,
     log_level: Option<String>,
     default_allowance: Option<AllowanceEntry>,

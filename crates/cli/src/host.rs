@@ -19,6 +19,7 @@ use adjutant_engine::{Engine, Handle, Refusal, Retention};
 use adjutant_server::{ServeError, Server, Tls, token};
 use adjutant_store::postgres::Postgres;
 use adjutant_store::sqlite::{OpenError, Sqlite};
+use adjutant_trace::{Endpoint, Traces};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -39,6 +40,8 @@ const LEAST_CONNECTIONS: usize = 16;
 
 /// What speaks for agents with a URL has so long to leave them.
 const PEERS_PATIENCE: Duration = Duration::from_secs(8);
+/// How long the last traces are waited for at the end. A collector that is there takes them in less.
+const TRACES_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What helps a store that is damaged.
 const MEND: &str = "move it and the files beside it away and put a backup in its place with `adjutant restore`; \
@@ -72,6 +75,8 @@ pub(crate) struct Settings {
     pub(crate) admin_token: Option<String>,
     /// Tokens that live as long as this process.
     pub(crate) guests: Vec<Guest>,
+    /// Where traces are sent to, if anywhere.
+    pub(crate) traces: Option<Endpoint>,
 }
 
 impl Settings {
@@ -153,6 +158,7 @@ pub(crate) struct Host {
     leaving: CancellationToken,
     shutdown: CancellationToken,
     guests: Vec<Guest>,
+    traces: Option<Traces>,
 }
 
 impl Host {
@@ -192,8 +198,13 @@ impl Host {
             );
         }
         let running = Running::start(settings.store.clone(), settings.engine(), settings.retention).await?;
-        match Self::open(&settings, &running, config).await {
-            Ok((server, shutdown)) => {
+        let started = async {
+            let traces = running.trace(settings.traces.as_ref())?;
+            let (server, shutdown) = Self::open(&settings, &running, config).await?;
+            Ok((server, shutdown, traces))
+        };
+        match started.await {
+            Ok((server, shutdown, traces)) => {
                 let leaving = CancellationToken::new();
                 let peers = tokio::spawn(server.speak_for_peers(leaving.clone()));
                 Ok(Self {
@@ -205,6 +216,7 @@ impl Host {
                     leaving,
                     shutdown,
                     guests: settings.guests,
+                    traces,
                 })
             }
             Err(failure) => {
@@ -279,6 +291,9 @@ impl Host {
             }
         };
         let (engine, server) = tokio::join!(engine, server);
+        if let Some(traces) = self.traces {
+            traces.finish(TRACES_PATIENCE).await;
+        }
         server.map_err(|error| Failure::new(format!("the server broke: {error}")))?;
         engine
     }
@@ -464,6 +479,14 @@ impl Running {
             store: name,
             damage,
         })
+    }
+
+    /// Has what turns do traced, where somebody wants that.
+    fn trace(&self, endpoint: Option<&Endpoint>) -> Outcome<Option<Traces>> {
+        let Some(endpoint) = endpoint else { return Ok(None) };
+        let (traces, watcher) = Traces::start(endpoint).map_err(|error| Failure::new(error.to_string()))?;
+        self.handle.watch(watcher)?;
+        Ok(Some(traces))
     }
 
     /// Waits until the engine ends by itself, which it does only when it cannot go on, or until damage is found.

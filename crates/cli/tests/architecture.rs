@@ -13,13 +13,16 @@ const TABLE: &[(&str, &[&str])] = &[
     ("store", &["core"]),
     ("engine", &["core", "store"]),
     ("sim", &["core", "engine", "store"]),
+    ("trace", &["core", "engine"]),
     ("mcp", &[]),
     ("server", &["core", "engine", "mcp", "store", "wire"]),
     ("client", &["core", "wire"]),
     ("worker", &["client", "core", "wire"]),
     (
         "cli",
-        &["client", "core", "engine", "server", "store", "wire", "worker"],
+        &[
+            "client", "core", "engine", "server", "store", "trace", "wire", "worker",
+        ],
     ),
 ];
 

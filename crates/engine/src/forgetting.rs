@@ -8,6 +8,7 @@ use adjutant_core::time::{Span, Timestamp};
 use adjutant_store::{Forgotten, Store};
 
 use crate::run::Failure;
+use crate::tally::Tally;
 use crate::turns::{NotTaken, Turns};
 
 /// Between two batches.
@@ -47,9 +48,15 @@ impl Forgetting {
     ///
     /// # Errors
     /// When it is not known whether it was committed. Whatever else goes wrong is tried again later.
-    pub(crate) fn go_on<S: Store>(&mut self, turns: &mut Turns<S>, now: Timestamp) -> Result<(), Failure> {
+    pub(crate) fn go_on<S: Store>(
+        &mut self,
+        turns: &mut Turns<S>,
+        tally: &Tally,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
         match turns.forget(&self.retention, now) {
             Ok(forgotten) => {
+                tally.forgot(&forgotten);
                 self.gone.tasks += forgotten.tasks;
                 self.gone.jobs += forgotten.jobs;
                 self.gone.events += forgotten.events;
@@ -65,6 +72,9 @@ impl Forgetting {
                 Err(Failure::Unknown(why))
             }
             Err(error) => {
+                if let NotTaken::Store(error) = &error {
+                    tally.failed(error);
+                }
                 tracing::warn!(?error, "what is over could not be forgotten; it is tried again");
                 self.rest(now);
                 Ok(())

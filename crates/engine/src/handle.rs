@@ -15,6 +15,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::readers::{Readers, stopped};
 use crate::submissions::{Submitted, tasks_of};
+use crate::tally::Tally;
+use crate::watch::Watcher;
 
 /// How long a sync whose wait is over waits for its answer before it is given up.
 const WAIT_OVER_PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +44,8 @@ pub(crate) enum Mail {
     Letter(Box<Letter>),
     /// Another server has committed something.
     News(News),
+    /// Somebody wants to be told of turns.
+    Watch(Box<dyn Watcher>),
     /// The end is near: answer who waits, and let nobody wait any more.
     Dismiss,
     /// The end: answer what is there, and stop.
@@ -58,6 +62,7 @@ pub struct Handle {
     pub(crate) longest_wait: Duration,
     pub(crate) submitted: Arc<Submitted>,
     pub(crate) shared: bool,
+    pub(crate) tally: Arc<Tally>,
 }
 
 impl Handle {
@@ -105,6 +110,24 @@ impl Handle {
         self.submitted.is_full()
     }
 
+    /// What the engine counts as it goes along.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Has somebody told of each turn from now on.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn watch(&self, watcher: Box<dyn Watcher>) -> Result<(), Refusal> {
+        self.inbox
+            .try_send(Mail::Watch(watcher))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => overloaded(),
+                TrySendError::Disconnected(_) => stopped(),
+            })
+    }
+
     fn send(
         &self,
         request: Request,
@@ -138,6 +161,7 @@ impl Handle {
         mut answer: oneshot::Receiver<Result<Answer, Refusal>>,
     ) -> Result<Result<Answer, Refusal>, oneshot::error::RecvError> {
         let wait = Duration::from_micros(wait.as_micros().unsigned_abs()).min(self.longest_wait);
+        let _waiting = self.tally.wait();
         let mut guard = WaitGuard {
             handle: self,
             agent: Some((agent, ticket)),
@@ -167,6 +191,18 @@ impl Handle {
         F: FnOnce(&mut dyn Reader) -> Result<T, StoreError> + Send + 'static,
     {
         self.readers.ask(ask).await
+    }
+
+    /// How many tasks are in each state, in the order of [`Status::ALL`](adjutant_core::task::Status::ALL): as the engine
+    /// keeps it where it alone changes them, else counted in the store, which takes the longer the larger it is.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn task_counts(&self) -> Result<[u64; 6], Refusal> {
+        match self.tally.tasks() {
+            Some(counts) => Ok(counts),
+            None => self.query(|reader| reader.counts()).await,
+        }
     }
 
     /// The number of the last committed event, and a signal for each new one.

@@ -11,6 +11,7 @@
 //! - [`turns`]: one turn after the other on a store, without threads or clocks: what the simulator drives.
 //! - [`clock`]: time that never steps back.
 //! - `forgetting`: when what is over is forgotten.
+//! - [`watch`]: who is told of each turn, to count and to trace; [`tally`]: what is counted here.
 //! - `run`: the thread, its inbox and its deadlines; `submissions`: what gives way to agents in it.
 //!
 //! # Not here
@@ -23,7 +24,9 @@ pub mod handle;
 mod readers;
 mod run;
 mod submissions;
+pub mod tally;
 pub mod turns;
+pub mod watch;
 
 pub use adjutant_core::retention::Retention;
 pub use adjutant_core::set::Settings;

@@ -8,6 +8,7 @@ use adjutant_store::{Reader, StoreError};
 use tokio::sync::Semaphore;
 
 use crate::handle::Refusal;
+use crate::tally::Tally;
 
 /// Questions asked of the store at the same time. More would only wait for the same disk and cores.
 pub(crate) const MAX_READERS: usize = 4;
@@ -18,15 +19,17 @@ pub(crate) struct Readers {
     idle: Mutex<Vec<Box<dyn Reader>>>,
     permits: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    tally: Arc<Tally>,
 }
 
 impl Readers {
-    pub(crate) fn new(readers: Vec<Box<dyn Reader>>) -> Self {
+    pub(crate) fn new(readers: Vec<Box<dyn Reader>>, tally: Arc<Tally>) -> Self {
         let permits = Arc::new(Semaphore::new(readers.len()));
         Self {
             idle: Mutex::new(readers),
             permits,
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            tally,
         }
     }
 
@@ -51,7 +54,10 @@ impl Readers {
             let reader = pool.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut reader = Returned { pool: &pool, reader };
             match reader.reader.as_deref_mut() {
-                Some(reader) => ask(reader).map_err(|error| storage(&error)),
+                Some(reader) => ask(reader).map_err(|error| {
+                    pool.tally.failed(&error);
+                    storage(&error)
+                }),
                 None => Err(Refusal::Bug("no reader was idle, though one was promised".into())),
             }
         });

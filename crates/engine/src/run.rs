@@ -20,7 +20,9 @@ use crate::forgetting::Forgetting;
 use crate::handle::{Handle, Letter, Mail, Refusal};
 use crate::readers::{MAX_READERS, Readers, stopped, storage};
 use crate::submissions::{Submissions, Submitted};
+use crate::tally::Tally;
 use crate::turns::{NotTaken, Taken, Turns, is_growth, storage_low};
+use crate::watch::{Turn, Watchers};
 
 /// Requests that wait for their turn; more are refused at once, so that memory stays bounded.
 const INBOX: usize = 8_192;
@@ -91,6 +93,12 @@ impl Engine {
             readers.push(store.reader()?);
         }
         let first_seq = readers.first_mut().map_or(Ok(0), |reader| reader.last_seq())?;
+        // What only this server changes is counted once and then kept up. Should that fail, whoever reads tells it.
+        let counted = readers
+            .first_mut()
+            .filter(|_| !store.is_shared())
+            .and_then(|reader| reader.counts().ok());
+        let tally = Arc::new(Tally::starting_with(counted));
         let longest_wait = Duration::from_micros(settings.agent_ttl.part(3).as_micros().unsigned_abs());
         let watch_interval = settings.agent_ttl.part(8);
         let far = store.is_shared();
@@ -126,6 +134,9 @@ impl Engine {
             },
             no_tick_before: Timestamp::EPOCH,
             forgetting: Forgetting::new(retention, first_now),
+            tally: Arc::clone(&tally),
+            watchers: Watchers::default(),
+            pace: Pace::default(),
         };
         let thread = std::thread::Builder::new()
             .name("turns".into())
@@ -139,11 +150,12 @@ impl Engine {
         let handle = Handle {
             inbox: inbox.clone(),
             tickets,
-            readers: Arc::new(Readers::new(readers)),
+            readers: Arc::new(Readers::new(readers, Arc::clone(&tally))),
             last_seq,
             longest_wait,
             submitted,
             shared: far,
+            tally,
         };
         Ok((
             handle,
@@ -201,6 +213,17 @@ struct Run<S> {
     /// After a tick that was not taken there is none for a while: the disk may be full.
     no_tick_before: Timestamp,
     forgetting: Forgetting,
+    tally: Arc<Tally>,
+    watchers: Watchers,
+    /// What the last turn took.
+    pace: Pace,
+}
+
+/// What the halves of a turn took.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pace {
+    deciding: Duration,
+    committing: Duration,
 }
 
 /// When the next dispatch pass is due. Only where servers share a store.
@@ -251,6 +274,10 @@ impl<S: Store> Run<S> {
                     let letter = self.news(news);
                     self.gather(Box::new(letter))
                 }
+                Ok(Mail::Watch(watcher)) => {
+                    self.watchers.add(watcher);
+                    continue;
+                }
                 Ok(Mail::Dismiss) => {
                     self.dismiss();
                     continue;
@@ -274,7 +301,7 @@ impl<S: Store> Run<S> {
             }
             if !stop && self.clock.now() >= self.forgetting.next() {
                 let now = self.clock.now();
-                self.forgetting.go_on(&mut self.turns, now)?;
+                self.forgetting.go_on(&mut self.turns, &self.tally, now)?;
             }
             if stop {
                 self.farewell();
@@ -291,6 +318,7 @@ impl<S: Store> Run<S> {
             match self.mail.try_recv() {
                 Ok(Mail::Letter(letter)) => letters.extend(self.submissions.set_aside(*letter)),
                 Ok(Mail::News(news)) => letters.push(self.news(news)),
+                Ok(Mail::Watch(watcher)) => self.watchers.add(watcher),
                 Ok(Mail::Dismiss) => {
                     self.dismiss();
                     break;
@@ -394,7 +422,7 @@ impl<S: Store> Run<S> {
         let began = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
-            match self.turns.take(requests, self.clock.now()) {
+            match self.take(requests) {
                 Err(NotTaken::Store(error)) if began.elapsed() < self.patience(&error) => {
                     tracing::debug!(%error, "a turn is tried again");
                     std::thread::sleep(pause);
@@ -409,6 +437,29 @@ impl<S: Store> Run<S> {
         }
     }
 
+    /// Takes a turn once, and notes what it took.
+    fn take(&mut self, requests: &[Request]) -> Result<Taken, NotTaken> {
+        let began = Instant::now();
+        let mut decided = began;
+        let now = self.clock.now();
+        let taken = self.turns.prepare(requests, now).and_then(|outcome| {
+            decided = Instant::now();
+            self.turns.finish(outcome)
+        });
+        match &taken {
+            Ok(_) => {
+                self.pace = Pace {
+                    deciding: decided.duration_since(began),
+                    committing: decided.elapsed(),
+                }
+            }
+            Err(NotTaken::Store(error)) => self.tally.failed(error),
+            Err(NotTaken::Bug(_)) => self.tally.met_a_bug(),
+            Err(NotTaken::Unknown(_)) => {}
+        }
+        taken
+    }
+
     /// How long a turn is tried again after an error.
     fn patience(&self, error: &StoreError) -> Duration {
         match error {
@@ -419,12 +470,21 @@ impl<S: Store> Run<S> {
     }
 
     /// A turn was taken, and with it the pass that was part of it.
-    fn settle(&mut self, requests: &[Request], taken: Taken) {
+    fn settle(&mut self, requests: &[Request], mut taken: Taken) {
+        let changes = std::mem::take(&mut taken.changes);
+        self.tally.committed(&changes);
         if has(requests, &Command::Pass) {
             let now = self.clock.now();
             self.passes.taken(taken.skipped, now);
         }
         self.publish(taken);
+        self.watchers.tell(&Turn {
+            requests: requests.len(),
+            deciding: self.pace.deciding,
+            committing: self.pace.committing,
+            changes: &changes,
+            at: self.clock.now(),
+        });
     }
 
     fn publish(&mut self, taken: Taken) {

@@ -8,7 +8,7 @@ use adjutant_core::command::{Answer, Command, Request, TaskView, Ticket};
 use adjutant_core::decide::{Decision, Outcome, Verdict, decide, foresee};
 use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_core::retention::Retention;
-use adjutant_core::set::rows::Wanted;
+use adjutant_core::set::rows::{Changes, Wanted};
 use adjutant_core::set::{Settings, WorkingSet};
 use adjutant_core::task::{Body, TaskKey};
 use adjutant_core::time::{Span, Timestamp};
@@ -31,6 +31,8 @@ pub struct Taken {
     pub pass: bool,
     /// Something was passed over because another server has it locked.
     pub skipped: bool,
+    /// What the turn changed, bodies aside.
+    pub changes: Changes,
 }
 
 /// Why a turn was not taken. Nothing was changed, unless that is what is not known.
@@ -167,12 +169,13 @@ impl<S: Store> Turns<S> {
     /// See [`NotTaken`].
     pub fn finish(&mut self, outcome: Outcome) -> Result<Taken, NotTaken> {
         let shared = self.store.is_shared();
-        let changes = self.set.take_changes(shared);
+        let mut changes = self.set.take_changes(shared);
         let mut taken = Taken {
             answers: outcome.answers,
             last_seq: None,
             pass: outcome.pass,
             skipped: self.set.skipped(),
+            changes: Changes::default(),
         };
         if changes.is_empty() {
             self.store.abandon();
@@ -193,9 +196,10 @@ impl<S: Store> Turns<S> {
                 Err(CommitError::Unknown(why)) => return Err(NotTaken::Unknown(why)),
             }
         }
-        for (key, body) in changes.bodies {
+        for (key, body) in std::mem::take(&mut changes.bodies) {
             self.bodies.put(key, body);
         }
+        taken.changes = changes;
         self.settle();
         self.fill_bodies(&mut taken.answers);
         Ok(taken)

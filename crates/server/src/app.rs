@@ -30,6 +30,7 @@ use crate::attempt_token::AttemptMint;
 use crate::body::BodyBounds;
 use crate::config::Config;
 use crate::failure::{Failure, error_body};
+use crate::metrics::Metrics;
 use crate::serve::ServeError;
 use crate::{a2a, page, routes, view};
 
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) skills: Skills,
     /// Told when an agent has registered that the server is to speak for.
     pub(crate) peers_changed: Notify,
+    /// What Prometheus reads.
+    pub(crate) metrics: Metrics,
     /// Ends streams when the server stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -85,6 +88,8 @@ impl App {
         shutdown: CancellationToken,
     ) -> Result<Self, ServeError> {
         let origins = Origins::new(&config).map_err(ServeError::Config)?;
+        let (metrics, watcher) = Metrics::new();
+        handle.watch(watcher)?;
         let secret = handle.query(|reader| reader.secret()).await?;
         Ok(Self(Arc::new(Shared {
             directory: Directory::open(handle.clone()).await?,
@@ -97,6 +102,7 @@ impl App {
             streams: Arc::new(Semaphore::new(config.max_streams)),
             skills: Skills::default(),
             peers_changed: Notify::new(),
+            metrics,
             handle,
             config,
             shutdown,

@@ -16,6 +16,7 @@ mod config;
 mod extract;
 mod failure;
 mod json;
+mod metrics;
 mod outward;
 mod page;
 mod parse;

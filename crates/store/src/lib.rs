@@ -19,7 +19,7 @@ mod read;
 pub mod sqlite;
 pub mod transfer;
 
-pub use read::{Details, Page, Reader, StoredTask, TaskFilter};
+pub use read::{Details, MAX_HEADS, Page, Reader, StoredTask, TaskFilter};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -83,6 +83,8 @@ pub enum Space {
 pub struct Forgotten {
     /// Tasks, with all that belongs to them.
     pub tasks: u64,
+    /// The same by the state that they had ended in, in the order of [`Status::ALL`](adjutant_core::task::Status::ALL).
+    pub by_status: [u64; 6],
     /// Jobs that were dispatched elsewhere.
     pub jobs: u64,
     /// Events.

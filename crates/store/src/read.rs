@@ -6,8 +6,13 @@ use adjutant_core::command::AccessToken;
 use adjutant_core::event::Event;
 use adjutant_core::name::{AgentId, Label, ProjectName, TaskId};
 use adjutant_core::task::{Body, Note, Priority, Status, Task, TaskKey, TaskResult};
+use adjutant_core::time::Timestamp;
 
 use crate::StoreError;
+
+/// How many of the first pending tasks of a priority are looked at for the one that has been ready for longest: those
+/// whose time has not come stand among them, and the look must cost the same however many there are.
+pub const MAX_HEADS: usize = 256;
 
 /// A task as it is stored, with what decisions do not need.
 #[derive(Clone, Debug)]
@@ -85,6 +90,10 @@ pub trait Reader: Send {
 
     /// How many tasks are in each state, in the order of [`Status::ALL`].
     fn counts(&mut self) -> Result<[u64; 6], StoreError>;
+
+    /// Since when the task that has been ready for longest is ready, for each of [`Priority::ALL`]. Of each priority the
+    /// first [`MAX_HEADS`] pending tasks are looked at; those whose time has not come are left out.
+    fn ready_since(&mut self) -> Result<[Option<Timestamp>; 4], StoreError>;
 
     /// The number of the last committed event; 0 before the first.
     fn last_seq(&mut self) -> Result<u64, StoreError>;

@@ -47,6 +47,10 @@ pub(crate) struct Arguments {
     /// The private key of the certificate in PEM [env: ADJUTANT_TLS_KEY]
     #[arg(long, value_name = "FILE")]
     tls_key: Option<String>,
+    /// Send traces to this OpenTelemetry collector (OTLP over HTTP)
+    /// [env: ADJUTANT_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT]
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
     /// Ask for no tokens; on loopback addresses only [env: ADJUTANT_OPEN]
     #[arg(long)]
     open: bool,
@@ -73,6 +77,7 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
         default_allowance: configuration.default_allowance().cloned(),
         admin_token: configuration.admin_token()?,
         guests: Vec::new(),
+        traces: configuration.otlp_endpoint(arguments.otlp_endpoint.as_ref())?,
     };
     logging::start(configuration, &arguments.logging, "info", std::io::stderr)?;
     open_files::raise();

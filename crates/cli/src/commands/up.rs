@@ -191,6 +191,7 @@ fn settings(arguments: &Arguments, context: &Context, fleet: &Fleet, tokens: &To
             .or(configuration.default_allowance().cloned()),
         admin_token: configuration.admin_token()?,
         guests: tokens.all(),
+        traces: configuration.otlp_endpoint(None)?,
     })
 }
 

@@ -19,7 +19,8 @@ pub const TOKEN: &str = "test-admin-token-0123456789abcdef";
 pub fn adjutant(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adjutant"));
     command.current_dir(directory).stdin(Stdio::null());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ADJUTANT_")) {
+    let foreign = |name: &str| name.starts_with("ADJUTANT_") || name.starts_with("OTEL_");
+    for (name, _) in std::env::vars().filter(|(name, _)| foreign(name)) {
         command.env_remove(name);
     }
     command

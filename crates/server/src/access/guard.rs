@@ -61,14 +61,17 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
         response = within_memory(&app, response);
     }
     if response.status() == StatusCode::METHOD_NOT_ALLOWED
-        && let Some(lines) = matched.and_then(|path| app.table.of(path.as_str()))
+        && let Some(lines) = matched.as_ref().and_then(|path| app.table.of(path.as_str()))
         && let Ok(methods) = HeaderValue::from_str(&lines.methods())
     {
         response.headers_mut().insert(ALLOW, methods);
     }
     reply::set(&mut response, CONTENT_SECURITY_POLICY, "default-src 'self'");
     reply::set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
-    let (status, micros) = (response.status().as_u16(), started.elapsed().as_micros());
+    let (status, took) = (response.status(), started.elapsed());
+    let endpoint = matched.as_ref().map(MatchedPath::as_str);
+    app.metrics.answered(&method, endpoint, status, took);
+    let (status, micros) = (status.as_u16(), took.as_micros());
     tracing::debug!(%method, path, status, micros, "answered");
     response
 }

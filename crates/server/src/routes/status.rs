@@ -40,10 +40,8 @@ async fn get_status(
     } else {
         Vec::new()
     };
-    let (counts, last_seq) = app
-        .handle
-        .query(|reader| Ok((reader.counts()?, reader.last_seq()?)))
-        .await?;
+    let last_seq = app.handle.query(|reader| reader.last_seq()).await?;
+    let counts = app.handle.task_counts().await?;
     Ok(reply::ok(&wire::FleetStatus {
         agents: agents.into_iter().map(view::ops::standing).collect(),
         tasks: Status::ALL

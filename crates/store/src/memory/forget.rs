@@ -67,6 +67,7 @@ fn tasks(
             .retain(|(dependency, dependent), _| *dependency != key && *dependent != key);
         world.forget_attempts(&attempts, &lines);
         forgotten.tasks += 1;
+        forgotten.by_status[usize::from(task.status.code())] += 1;
         left -= 1;
     }
 }

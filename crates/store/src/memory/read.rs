@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use adjutant_core::command::AccessToken;
 use adjutant_core::event::Event;
 use adjutant_core::name::{AgentId, TaskId};
-use adjutant_core::task::{DependencyState, Status, Task, TaskKey};
+use adjutant_core::task::{DependencyState, Priority, Status, Task, TaskKey};
+use adjutant_core::time::Timestamp;
 
 use super::Shared;
 use super::rows::World;
-use crate::{Details, MAX_BLOCKERS, Page, Reader, StoreError, StoredTask, TaskFilter};
+use crate::{Details, MAX_BLOCKERS, MAX_HEADS, Page, Reader, StoreError, StoredTask, TaskFilter};
 
 /// The secret of a store in memory: there is nothing to protect beyond the process.
 const SECRET: [u8; 32] = [7; 32];
@@ -75,6 +76,21 @@ impl Reader for MemoryReader {
                 counts[usize::from(task.status.code())] += 1;
             }
             counts
+        }))
+    }
+
+    fn ready_since(&mut self) -> Result<[Option<Timestamp>; 4], StoreError> {
+        Ok(self.read(|world| {
+            Priority::ALL.map(|priority| {
+                world
+                    .tasks
+                    .values()
+                    .filter(|task| task.status == Status::Pending && task.priority == priority)
+                    .take(MAX_HEADS)
+                    .filter(|task| task.delayed_until.is_none())
+                    .map(|task| task.ready_since)
+                    .min()
+            })
         }))
     }
 

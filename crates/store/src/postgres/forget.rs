@@ -127,6 +127,9 @@ impl Batch<'_> {
                 gone_jobs.push(*key);
             } else {
                 gone.push(*key);
+                if let Some(task) = task {
+                    self.forgotten.by_status[usize::from(task.status.code())] += 1;
+                }
                 over = over.saturating_sub(1);
             }
             for line in &lines {

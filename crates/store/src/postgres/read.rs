@@ -26,7 +26,9 @@ use super::presence::Presence;
 use super::session::{Live, Session};
 use super::statements::Sql;
 use crate::encoding::{self, int};
-use crate::{Details, MAX_BLOCKERS, MAX_OUTPUT_BYTES, Page, Reader, StoreError, StoredTask, TaskFilter};
+use crate::{
+    Details, MAX_BLOCKERS, MAX_HEADS, MAX_OUTPUT_BYTES, Page, Reader, StoreError, StoredTask, TaskFilter,
+};
 
 /// What is asked with several statements is asked of one state.
 const FROZEN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -359,6 +361,28 @@ impl Reader for PostgresReader {
             }
         }
         Ok(counts)
+    }
+
+    fn ready_since(&mut self) -> Result<[Option<Timestamp>; 4], StoreError> {
+        const FIRST: &str = concat!(
+            "SELECT ",
+            task_columns!(),
+            " FROM task WHERE status = 0 AND priority = $1 ORDER BY key LIMIT $2"
+        );
+        self.consistently(|reader| {
+            let mut since = [None; 4];
+            for priority in Priority::ALL {
+                let rank = priority.rank();
+                let rows = reader.rows(FIRST, &[&i16::from(rank), &int(MAX_HEADS as u64)])?;
+                since[usize::from(rank)] = reader
+                    .tasks_of(&rows)?
+                    .iter()
+                    .filter(|task| task.delayed_until.is_none())
+                    .map(|task| task.ready_since)
+                    .min();
+            }
+            Ok(since)
+        })
     }
 
     fn last_seq(&mut self) -> Result<u64, StoreError> {

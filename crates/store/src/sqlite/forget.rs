@@ -235,6 +235,7 @@ impl<'a> Batch<'a> {
             *over = over.saturating_sub(1);
         }
         self.forgotten.tasks += 1;
+        self.forgotten.by_status[usize::from(task.status.code())] += 1;
         self.walk.let_go = true;
         Ok(())
     }

@@ -15,7 +15,9 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params, params_from_i
 use super::codec::{self, TASK, int, read_body, read_json, read_task, read_token};
 use super::damage::Alarm;
 use super::{failed, load};
-use crate::{Details, MAX_BLOCKERS, MAX_OUTPUT_BYTES, Page, Reader, StoreError, StoredTask, TaskFilter};
+use crate::{
+    Details, MAX_BLOCKERS, MAX_HEADS, MAX_OUTPUT_BYTES, Page, Reader, StoreError, StoredTask, TaskFilter,
+};
 
 /// Classes by number and by demand: they never change, so that each is read once.
 #[derive(Debug, Default)]
@@ -164,6 +166,23 @@ impl Reader for SqliteReader {
                 }
             }
             Ok(counts)
+        })
+    }
+
+    fn ready_since(&mut self) -> std::result::Result<[Option<Timestamp>; 4], StoreError> {
+        self.consistently(|db, _| {
+            let mut find = db.prepare_cached(
+                "SELECT min(ready_since) FROM \
+                 (SELECT ready_since, delayed_until FROM task WHERE status = 0 AND priority = ?1 ORDER BY key LIMIT ?2) \
+                 WHERE delayed_until IS NULL",
+            )?;
+            let mut since = [None; 4];
+            for priority in Priority::ALL {
+                let first: Option<i64> = find
+                    .query_row(params![priority.rank(), int(MAX_HEADS as u64)], |row| row.get(0))?;
+                since[usize::from(priority.rank())] = first.map(Timestamp::from_micros);
+            }
+            Ok(since)
         })
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use adjutant_core::name::Label;
 use adjutant_core::task::{Class, Priority, Status, Task, TaskKey};
+use adjutant_core::time::Timestamp;
 use adjutant_store::{Page, TaskFilter};
 
 use crate::rows::{NAME, key, task};
@@ -19,6 +20,7 @@ for_every_store![
     a_limit_as_large_as_can_be_gives_all,
     tasks_of_a_list_come_with_their_details,
     tasks_are_counted_by_state,
+    the_longest_ready_of_each_priority_is_found,
 ];
 
 fn labels() -> [&'static [&'static str]; 4] {
@@ -289,6 +291,42 @@ fn tasks_are_counted_by_state(store: &mut dyn Subject) {
         assert_eq!(
             store.reader().counts().expect("counts are read"),
             [0, 2, 3, 5, 5, 6]
+        );
+    });
+}
+
+fn the_longest_ready_of_each_priority_is_found(store: &mut dyn Subject) {
+    let class = store.class(&[]);
+    let ready = |number, priority, since| Task {
+        priority,
+        ready_since: Timestamp::from_micros(since),
+        ..task(number, &class)
+    };
+    let later = Some(Timestamp::from_micros(9_000));
+    let tasks = [
+        ready(1, Priority::High, 300),
+        // Released not long ago, though it came first.
+        ready(2, Priority::Medium, 800),
+        ready(3, Priority::Medium, 400),
+        ready(4, Priority::Medium, 500),
+        // Its time has not come.
+        Task {
+            delayed_until: later,
+            not_before: later,
+            ..ready(5, Priority::Low, 100)
+        },
+        Task {
+            status: Status::Completed,
+            ..ready(6, Priority::Critical, 100)
+        },
+    ];
+    assert_eq!(store.reader().ready_since().expect("it is read"), [None; 4]);
+    write().tasks(&tasks).commit(store);
+    let at = |micros| Some(Timestamp::from_micros(micros));
+    store.now_and_after_a_crash(|store| {
+        assert_eq!(
+            store.reader().ready_since().expect("it is read"),
+            [None, at(300), at(400), None]
         );
     });
 }

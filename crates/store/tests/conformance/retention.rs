@@ -108,6 +108,7 @@ fn whole(write: Write, task: &Task) -> Write {
 fn batch(store: &mut dyn Subject, retention: &Retention, now: Timestamp) -> Forgotten {
     let forgotten = store.store().forget(retention, now).expect("it is forgotten");
     store.pass_on();
+    assert_eq!(forgotten.by_status.iter().sum::<u64>(), forgotten.tasks);
     forgotten
 }
 
