@@ -117,6 +117,7 @@ impl Watch<'_> {
             let printed = past.last().map_or(0, |event| event.seq);
             let task = self.client.get_task(id).await?;
             self.meet(&task, printed, 0)?;
+            self.catch_up_at_end(id).await?;
         }
         Ok(self.tasks.values().map(|task| task.printed).min().unwrap_or(0))
     }
