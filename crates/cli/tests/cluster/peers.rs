@@ -43,7 +43,7 @@ fn the_next_server_speaks_for_the_agents_of_the_one_before() {
     let Some(cluster) = shared() else { return };
     let directory = tempfile::tempdir().unwrap();
     let database = cluster.database();
-    let start = Start::on(&database, &directory, "6s");
+    let start = Start::on(&database, &directory, "15s");
     let home = tempfile::tempdir().unwrap();
     let far = Server::start_in(home.path(), &["--open"]);
     let far_api = Api::of(&far);

@@ -184,6 +184,9 @@ impl Turn<'_> {
         self.supersede_waiter(id);
         let mut agent = (*agent).clone();
         agent.hand_over(None);
+        // A word from it like any other: whoever comes next has a whole ttl.
+        agent.last_seen = self.now;
+        self.set.timers.set(id, self.now + self.set.settings.agent_ttl);
         let agent = self.set.put_agent(agent);
         Ok(Reply::Now(Ok(Answer::Agent(agent))))
     }

@@ -121,8 +121,11 @@ fn one_server_of_many_has_it_until_it_leaves() {
     assert_eq!(fleet.adopt("two", false), Err(Slug::Superseded));
     fleet.adopt("one", false).unwrap();
     assert_eq!(fleet.abandon("two"), Err(Slug::Superseded));
+    fleet.silence("p");
+    fleet.advance(seconds(50));
     fleet.abandon("one").unwrap();
     assert_eq!(fleet.roll_of("one"), Err(Slug::Superseded));
+    fleet.advance(seconds(50));
     fleet.adopt("two", false).unwrap();
     assert_eq!(
         fleet.status("x"),

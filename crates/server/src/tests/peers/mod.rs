@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::peers;
 
 /// Longer than anything takes here.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_mins(1);
 
 /// A server that speaks for its peers.
 struct Party {
@@ -31,7 +31,7 @@ struct Party {
 
 impl Party {
     async fn new() -> Self {
-        Self::patient(1).await
+        Self::patient(10).await
     }
 
     /// One that waits so many seconds for each answer.
@@ -263,7 +263,8 @@ fn card(interfaces: &Value) -> Does {
 
 /// Asserts that a task that goes to this peer fails for this reason.
 async fn fails(stub: Stub, why: &str) {
-    let party = Party::with(&stub).await;
+    let party = Party::patient(3).await;
+    party.register(&stub.url()).await;
     party.submit(json!({})).await;
     let ended = party.ended().await;
     let reason = ended["fail_reason"].as_str().unwrap_or_default();
@@ -283,11 +284,11 @@ async fn whatever_a_peer_does_its_attempt_ends() {
         fails(Stub::new(sent(|| Does::Refuse(400, json!({"error": {"message": "what?"}})))).await, "it answered 400 Bad Request: what?"),
         fails(Stub::new(sent(|| Does::Refuse(500, json!({})))).await, "it answered 500"),
         fails(Stub::new(sent(|| Does::Redirect)).await, "redirects are not followed"),
-        fails(Stub::new(sent(|| Does::Hang)).await, "it did not answer within 1 s"),
+        fails(Stub::new(sent(|| Does::Hang)).await, "it did not answer within 3 s"),
         fails(Stub::new(sent(|| Does::Flood)).await, flood),
         fails(Stub::new(sent(|| Does::Text("<html>"))).await, "its answer cannot be read"),
         fails(Stub::new(sent(|| Does::Say(json!({"task": {"id": "a\nb", "contextId": "c", "status": {"state": "TASK_STATE_WORKING"}}})))).await, "the id of its task cannot be used"),
-        fails(Stub::new(carded(|| Does::Hang)).await, "it did not answer within 1 s"),
+        fails(Stub::new(carded(|| Does::Hang)).await, "it did not answer within 3 s"),
         fails(Stub::new(carded(|| Does::Redirect)).await, "redirects are not followed"),
         fails(Stub::new(carded(|| Does::Flood)).await, flood),
         fails(Stub::new(carded(|| Does::Text("{}"))).await, "its agent card cannot be read"),
