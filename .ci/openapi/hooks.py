@@ -30,6 +30,9 @@ UNSAYABLE = re.compile(
     r"|a limit is at least 1"
     # A number that is counted is written without a fraction, which JSON Schema does not tell from one with `.0`.
     r"|invalid type: floating point"
+    # What goes together, and what a name service says.
+    r"|^(protocol|url): is missing|^token_env: needs a url|^session: has no place beside url"
+    r"|^url: (is not a URL|has no host|`.*` (cannot be found|is at))"
     # What one place needs and another does not, of the same shape: batches, and tokens that know for whom they speak.
     r"|\bid: (is missing|must not be empty)|agent_id: must not be empty"
     # What a server fills in is ignored where it is sent, if it has the right type.

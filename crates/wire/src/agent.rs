@@ -42,16 +42,19 @@ pub struct NewAgent {
     /// `a2a` for an agent without a worker: the server itself sends its tasks to `url` by A2A. For
     /// administrators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 16)]
+    #[schema(pattern = "^(a2a)?$")]
     pub protocol: Option<String>,
     /// Where such an agent is: `https://…` or `http://…`. Its host is looked up now, and no other address spoken to
     /// later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 2000)]
+    #[schema(
+        max_length = 2000,
+        pattern = "^(https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?)?$"
+    )]
     pub url: Option<String>,
     /// The environment variable of the server that has the bearer token for it, `ADJUTANT_PEER_…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 128)]
+    #[schema(pattern = "^(ADJUTANT_PEER_[A-Z0-9_]{1,114})?$")]
     pub token_env: Option<String>,
 }
 
