@@ -141,10 +141,10 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         POST   "/api/batch/complete"                 AGENT                         [TASK, FENCED, BATCH];
 
         GET    "/api/agents"                         READ                          [];
-        POST   "/api/agents"                         AGENT                         [SESSION];
+        POST   "/api/agents"                         AGENT                         [SESSION, STATE];
         GET    "/api/agents/{id}"                    READ | AGENT                  [AGENT_ID];
         DELETE "/api/agents/{id}"                    AGENT                         [AGENT_ID];
-        POST   "/api/agents/{id}/sync"               AGENT                         [AGENT_ID, SESSION, &[Slug::StaleSync]];
+        POST   "/api/agents/{id}/sync"               AGENT                         [AGENT_ID, SESSION, &[Slug::StaleSync], TASK, FENCED];
         POST   "/api/agents/{id}/heartbeat"          AGENT                         [AGENT_ID, SESSION];
         POST   "/api/agents/{id}/drain"              ADMIN                         [AGENT_ID];
         POST   "/api/agents/{id}/undrain"            ADMIN                         [AGENT_ID];
