@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -166,7 +165,6 @@ fn a_hundred_tasks_are_done_once_each() {
                 .len()
         };
         eventually("all are done", || {
-            thread::sleep(Duration::from_millis(50));
             (left("pending") + left("in_progress") == 0).then_some(())
         });
         stop.store(true, Ordering::Relaxed);

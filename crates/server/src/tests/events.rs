@@ -4,50 +4,30 @@ use std::time::Duration;
 
 use adjutant_core::access::Actor;
 use adjutant_core::command::Command;
-use axum::body::BodyDataStream;
-use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Speaker, TestApp};
+use super::{EventStream, Speaker, TestApp};
 use crate::config::Config;
 
 /// Messages of a stream as they arrive.
-struct Messages {
-    stream: BodyDataStream,
-    text: String,
-}
+struct Messages(EventStream);
 
 impl Messages {
     async fn open(speaker: &Speaker, path: &str, headers: &[(&str, &str)]) -> Self {
         let mut all = vec![("accept", "text/event-stream")];
         all.extend_from_slice(headers);
-        let response = speaker.send("GET", path, &all, None).await;
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self {
-            stream: response.into_body().into_data_stream(),
-            text: String::new(),
-        }
+        Self(EventStream::of(speaker.send("GET", path, &all, None).await))
     }
 
     /// The next event; none at the end.
     async fn next(&mut self) -> Option<Value> {
         loop {
-            if let Some((message, rest)) = self.text.split_once("\n\n") {
-                let event = message
-                    .lines()
-                    .find_map(|line| line.strip_prefix("data: "))
-                    .map(|data| serde_json::from_str(data).unwrap());
-                self.text = rest.to_owned();
-                match event {
-                    Some(event) => return Some(event),
-                    None => continue,
-                }
+            let message = self.0.next().await?;
+            let mut lines = message.lines();
+            if let Some(data) = lines.find_map(|line| line.strip_prefix("data: ")) {
+                return Some(serde_json::from_str(data).unwrap());
             }
-            let chunk = timeout(Duration::from_secs(5), self.stream.next())
-                .await
-                .expect("an event in time")?;
-            self.text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
         }
     }
 }

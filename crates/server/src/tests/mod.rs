@@ -14,6 +14,7 @@ mod tasks;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use adjutant_core::access::{Actor, Role};
 use adjutant_core::command::{AccessToken, Command};
@@ -24,12 +25,14 @@ use adjutant_store::Store;
 use adjutant_store::memory::Memory;
 use adjutant_store::sqlite::Sqlite;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
@@ -225,5 +228,36 @@ impl Reply {
         );
         assert_eq!(self.body["code"], status);
         self.body["message"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A stream of server-sent events, as it arrives.
+struct EventStream {
+    stream: BodyDataStream,
+    text: String,
+}
+
+impl EventStream {
+    fn of(response: Response) -> Self {
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self {
+            stream: response.into_body().into_data_stream(),
+            text: String::new(),
+        }
+    }
+
+    /// The next message, with all of its lines; none at the end.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some((message, rest)) = self.text.split_once("\n\n") {
+                let message = message.to_owned();
+                self.text = rest.to_owned();
+                return Some(message);
+            }
+            let chunk = timeout(Duration::from_secs(10), self.stream.next())
+                .await
+                .expect("an event in time")?;
+            self.text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
+        }
     }
 }

@@ -3,14 +3,9 @@
 mod refusals;
 mod streams;
 
-use std::time::Duration;
-
-use axum::body::BodyDataStream;
-use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
-use super::{Reply, Speaker, TestApp};
+use super::{EventStream, Reply, Speaker, TestApp};
 use crate::config::Config;
 
 /// A message with this id and text.
@@ -69,39 +64,20 @@ impl Reply {
 }
 
 /// Events of a stream as they arrive.
-struct Events {
-    stream: BodyDataStream,
-    text: String,
-}
+struct Events(EventStream);
 
 impl Events {
     async fn open(speaker: &Speaker, method: &str, path: &str, body: Option<Value>) -> Self {
         let body = body.map(|body| body.to_string());
-        let response = speaker.send(method, path, &[], body).await;
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self {
-            stream: response.into_body().into_data_stream(),
-            text: String::new(),
-        }
+        Self(EventStream::of(speaker.send(method, path, &[], body).await))
     }
 
     /// The next event; none at the end.
     async fn next(&mut self) -> Option<Value> {
         loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let event = event
-                    .strip_prefix("data: ")
-                    .map(|data| serde_json::from_str(data).unwrap());
-                self.text = rest.to_owned();
-                match event {
-                    Some(event) => return Some(event),
-                    None => continue,
-                }
+            if let Some(data) = self.0.next().await?.strip_prefix("data: ") {
+                return Some(serde_json::from_str(data).unwrap());
             }
-            let chunk = timeout(Duration::from_secs(10), self.stream.next())
-                .await
-                .expect("an event in time")?;
-            self.text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
         }
     }
 

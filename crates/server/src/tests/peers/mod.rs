@@ -1,5 +1,6 @@
 //! Agents that the server speaks for, at a peer that says anything.
 
+mod party;
 mod stub;
 
 use std::sync::Arc;
@@ -9,117 +10,12 @@ use std::time::Duration;
 use adjutant_core::access::Actor;
 use adjutant_core::agent::Peer;
 use adjutant_core::command::{Command, NewAgent};
-use adjutant_store::memory::Memory;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
+use self::party::{Party, SOON};
 use self::stub::{Asked, Does, Stub, saying, task};
 use super::TestApp;
 use crate::config::Config;
-use crate::peers;
-
-/// Longer than anything takes here.
-const SOON: Duration = Duration::from_mins(1);
-
-/// A server that speaks for its peers.
-struct Party {
-    app: TestApp,
-    leaving: CancellationToken,
-    keeping: JoinHandle<()>,
-}
-
-impl Party {
-    async fn new() -> Self {
-        Self::patient(10).await
-    }
-
-    /// One that waits so many seconds for each answer.
-    async fn patient(seconds: u64) -> Self {
-        Self::told(Config {
-            allow_private_peers: true,
-            peer_patience: Duration::from_secs(seconds),
-            ..Config::default()
-        })
-        .await
-    }
-
-    async fn told(config: Config) -> Self {
-        let app = TestApp::on(Memory::alone(), config).await;
-        let leaving = CancellationToken::new();
-        let keeping = tokio::spawn(peers::keep(app.app.clone(), leaving.clone()));
-        Self {
-            app,
-            leaving,
-            keeping,
-        }
-    }
-
-    /// One with an agent `p` that is this stub.
-    async fn with(stub: &Stub) -> Self {
-        let party = Self::new().await;
-        party.register(&stub.url()).await;
-        party
-    }
-
-    async fn register(&self, url: &str) {
-        let agent = json!({"id": "p", "protocol": "a2a", "url": url, "capabilities": ["go"], "max_load": 1});
-        self.app.admin().post("/api/agents", agent).await.good();
-    }
-
-    async fn submit(&self, more: Value) {
-        let mut task = json!({"id": "x", "title": "Do it", "max_retries": 1});
-        for (name, value) in more.as_object().unwrap() {
-            task[name] = value.clone();
-        }
-        self.app.admin().post("/api/tasks", task).await.good();
-    }
-
-    async fn read(&self, path: &str) -> Value {
-        self.app.admin().get(path).await.good()
-    }
-
-    /// The task, once it is as it should be.
-    async fn until(&self, is: impl Fn(&Value) -> bool) -> Value {
-        let found = tokio::time::timeout(SOON, async {
-            loop {
-                let task = self.read("/api/tasks/x").await;
-                if is(&task) {
-                    return task;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        });
-        let Ok(task) = found.await else {
-            panic!("it stays {}", self.read("/api/tasks/x").await);
-        };
-        task
-    }
-
-    async fn ended(&self) -> Value {
-        self.until(|task| {
-            matches!(
-                task["status"].as_str(),
-                Some("completed" | "failed" | "cancelled")
-            )
-        })
-        .await
-    }
-
-    /// Stops to speak, and begins anew as the next server would.
-    async fn restart(&mut self) {
-        self.leaving.cancel();
-        (&mut self.keeping).await.unwrap();
-        self.leaving = CancellationToken::new();
-        self.keeping = tokio::spawn(peers::keep(self.app.app.clone(), self.leaving.clone()));
-    }
-}
-
-impl Drop for Party {
-    fn drop(&mut self) {
-        self.keeping.abort();
-    }
-}
 
 fn no_card() -> Does {
     Does::Refuse(404, json!({}))
@@ -333,9 +229,7 @@ async fn what_is_cancelled_here_is_cancelled_there() {
     let stub = Stub::new(through(vec![task("WORKING", &json!({}))])).await;
     let party = Party::with(&stub).await;
     party.submit(json!({})).await;
-    party
-        .until(|task| task["notes"][0]["text"] == "a2a task far-1")
-        .await;
+    party.noted().await;
     party.app.admin().post_empty("/api/tasks/x/cancel").await.good();
     assert_eq!(party.ended().await["status"], "cancelled");
     tokio::time::timeout(SOON, async {
@@ -387,9 +281,7 @@ async fn the_next_server_goes_on_with_what_the_peer_was_sent() {
     .await;
     let mut party = Party::with(&stub).await;
     party.submit(json!({})).await;
-    party
-        .until(|task| task["notes"][0]["text"] == "a2a task far-1")
-        .await;
+    party.noted().await;
     party.restart().await;
     let ended = party.ended().await;
     assert_eq!(
@@ -406,9 +298,7 @@ async fn an_agent_that_moves_is_asked_at_its_new_place() {
     let new = Stub::new(through(vec![saying("COMPLETED", "here")])).await;
     let party = Party::with(&old).await;
     party.submit(json!({"max_retries": 3})).await;
-    party
-        .until(|task| task["notes"][0]["text"] == "a2a task far-1")
-        .await;
+    party.noted().await;
     party.register(&new.url()).await;
     let task = party.until(|task| task["status"] == "pending").await;
     assert_eq!(task["retry_count"], 1);
@@ -468,6 +358,10 @@ async fn what_does_not_make_sense_is_refused_when_it_registers() {
         .post("/api/agents", with(json!({"token_env": "ADJUTANT_PEER_X"})))
         .await
         .good();
+    app.admin()
+        .post("/api/agents", json!({"id": "p"}))
+        .await
+        .refused(409, "wrong_state");
     own.post("/api/agents", json!({"id": "p"}))
         .await
         .refused(403, "forbidden");
@@ -496,9 +390,7 @@ async fn a_peer_cannot_say_which_task_of_its_own_is_followed() {
     .await;
     let mut party = Party::with(&stub).await;
     party.submit(json!({})).await;
-    party
-        .until(|task| task["notes"][0]["text"] == "a2a task far-1")
-        .await;
+    party.noted().await;
     while stub.asked("GET /tasks/far-1").len() < 2 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -523,9 +415,7 @@ async fn a_peer_that_is_away_when_the_next_server_begins_is_asked_again() {
     .await;
     let mut party = Party::with(&stub).await;
     party.submit(json!({})).await;
-    party
-        .until(|task| task["notes"][0]["text"] == "a2a task far-1")
-        .await;
+    party.noted().await;
     party.restart().await;
     let task = party.ended().await;
     assert_eq!(
