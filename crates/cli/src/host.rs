@@ -8,13 +8,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use adjutant_core::access::{Actor, Role};
 use adjutant_core::command::{AccessToken, Command};
 use adjutant_core::limit::Policy;
-use adjutant_core::time::{Span, Timestamp};
-use adjutant_engine::clock::{SharedClock, SystemClock};
+use adjutant_core::time::Span;
+use adjutant_engine::clock::{SharedClock, SystemClock, wall};
 use adjutant_engine::{Engine, Handle, Refusal, Retention};
 use adjutant_server::{ServeError, Server, Tls, token};
 use adjutant_store::postgres::Postgres;
@@ -392,7 +392,7 @@ async fn put_token(handle: &Handle, name: &str, secret: &str, roles: &[Role]) ->
         name: name.into(),
         digest: token::digest(secret),
         roles: roles.into(),
-        created_at: now(),
+        created_at: wall(),
     });
     handle.call(Actor::admin(), command, None).await?;
     Ok(())
@@ -400,14 +400,6 @@ async fn put_token(handle: &Handle, name: &str, secret: &str, roles: &[Role]) ->
 
 fn generate() -> Outcome<String> {
     token::generate().map_err(|error| Failure::new(error.to_string()))
-}
-
-/// The system's time.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 impl From<Refusal> for Failure {

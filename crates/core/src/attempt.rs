@@ -48,6 +48,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Completed,
+        Self::Failed,
+        Self::Lost,
+        Self::TimedOut,
+        Self::Cancelled,
+        Self::Released,
+    ];
+
     /// The name on the wire.
     pub const fn name(self) -> &'static str {
         match self {

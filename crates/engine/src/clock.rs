@@ -35,7 +35,8 @@ fn micros(value: u128) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn wall() -> Timestamp {
+/// The time of the machine, as it stands. What turns go by is a [`Clock`].
+pub fn wall() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_micros(micros(since_epoch.as_micros()))
 }

@@ -8,6 +8,7 @@ use adjutant_core::name::{AgentId, TaskId, check_id};
 use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_core::time::Span;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use http::header::ACCEPT;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use serde::Deserialize;
@@ -25,6 +26,17 @@ use crate::query::Params;
 
 /// The most characters of an idempotency key.
 const MAX_KEY_CHARS: usize = 255;
+
+/// Whether a request says that it takes an answer of this type.
+pub(crate) fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
+    headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|item| item.split(';').next())
+        .any(|essence| essence.trim().eq_ignore_ascii_case(wanted))
+}
 
 /// Something that is read from a body.
 pub(crate) trait FromBody: Sized {

@@ -9,6 +9,7 @@ use adjutant_client::{Client, TaskFilter};
 use adjutant_core::access::Role;
 use adjutant_core::task::Status;
 use adjutant_core::time::{Span, Timestamp};
+use adjutant_engine::clock::wall;
 use adjutant_wire::Event;
 use clap::Args;
 use futures_util::{Stream, StreamExt as _};
@@ -18,7 +19,7 @@ use crate::arguments::{Keeping, Logging};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::fleet::Fleet;
-use crate::host::{Guest, Host, Settings, now};
+use crate::host::{Guest, Host, Settings};
 use crate::submission::submit;
 use crate::task_list::{Format, TaskList};
 use crate::up::crew::{Crew, check_commands};
@@ -369,7 +370,7 @@ impl Work<'_> {
         let count = |name: &str| status.tasks.get(name).copied().unwrap_or(0);
         if count("in_progress") > 0 {
             // Its events are on their way; in case they are not, look again.
-            return Ok(Verdict::Wait(now() + Span::from_secs(5)));
+            return Ok(Verdict::Wait(wall() + Span::from_secs(5)));
         }
         let patience = Duration::from_micros(self.arguments.drain_wait.as_micros().unsigned_abs());
         if count("pending") == 0 {
@@ -384,7 +385,7 @@ impl Work<'_> {
         let situation = Situation {
             pending: &pending,
             agents: &status.agents,
-            now: now(),
+            now: wall(),
             patience: self.arguments.drain_wait,
         };
         if active.elapsed() > patience + LONGEST_NAP && !situation.is_in_backoff() {
@@ -441,6 +442,6 @@ fn eprint_failure(progress: &Progress, failure: &Failure) {
 
 /// How long to sleep until something is expected to start.
 fn nap(until: Timestamp) -> Duration {
-    let wait = until.since(now()).as_micros().unsigned_abs();
+    let wait = until.since(wall()).as_micros().unsigned_abs();
     Duration::from_micros(wait).clamp(Duration::from_secs(1), LONGEST_NAP) + SETTLE
 }

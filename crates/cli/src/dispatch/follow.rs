@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use adjutant_client::{Error, TaskFilter};
 use adjutant_core::task::Status;
-use adjutant_core::time::Timestamp;
+use adjutant_engine::clock::wall;
 use adjutant_wire::{Completion, ModelUse, Task, TaskPatch, UsageReport};
 
 use super::{Charge, Dispatch, Notice, mirror};
@@ -316,12 +316,6 @@ fn is_half_over(task: &Task) -> bool {
     let (Some(from), Some(until)) = (task.claimed_at, task.lease_expires_at) else {
         return false;
     };
-    let now = Timestamp::from_micros(now_micros());
+    let now = wall();
     until.since(now).as_micros() < until.since(from).as_micros() / 2
-}
-
-fn now_micros() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -21,9 +21,4 @@ labels! {
     ByVersion { version: &'static str }
     /// The endpoint is the path of a route, with the names of its parts.
     ByRequest { method: &'static str, endpoint: String, class: &'static str }
-    /// Models and agents have [`super::places`].
-    ByModel { model: String }
-    ModelTokens { model: String, kind: &'static str }
-    ByAgent { agent: String }
-    AgentTokens { agent: String, kind: &'static str }
 }

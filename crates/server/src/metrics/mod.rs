@@ -15,6 +15,7 @@
 mod labels;
 mod places;
 mod process;
+mod spending;
 mod standing;
 mod turns;
 
@@ -24,6 +25,7 @@ use std::time::Duration;
 use adjutant_core::agent::AgentStatus;
 use adjutant_core::task::{Priority, Status};
 use adjutant_core::time::{Span, Timestamp};
+use adjutant_engine::clock::wall;
 use adjutant_engine::tally::{STORE_ERRORS, Tally};
 use adjutant_engine::watch::Watcher;
 use http::{Method, StatusCode};
@@ -225,7 +227,7 @@ impl Metrics {
             let status = status.name();
             self.agents.get_or_create(&ByStatus { status }).set(whole(count));
         }
-        let now = standing::now();
+        let now = wall();
         for (priority, since) in Priority::ALL.iter().zip(standing.ready_since) {
             let age = since.map_or(0.0, |since: Timestamp| seconds(now.since(since)));
             let priority = priority.name();

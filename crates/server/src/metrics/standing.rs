@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use adjutant_core::access::Actor;
 use adjutant_core::agent::AgentStatus;
@@ -127,14 +127,6 @@ async fn take(app: &App) -> Result<Look, Failure> {
         took: began.elapsed(),
         found,
     })
-}
-
-/// The system's time.
-pub(super) fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

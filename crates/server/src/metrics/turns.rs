@@ -1,6 +1,5 @@
 //! What turns change: counted as each is durable, by the server that committed it.
 
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use adjutant_core::attempt::{Attempt, ModelUsage, Outcome, Tokens};
@@ -15,8 +14,8 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::labels::{AgentTokens, ByAgent, ByModel, ByOutcome, ByPriority, ByType, ModelTokens};
-use super::places::Places;
+use super::labels::{ByOutcome, ByPriority, ByType};
+use super::spending::Spending;
 use super::{QUICK_SECONDS, seconds};
 
 /// Upper bounds of what takes anything from milliseconds to a day: waiting and working.
@@ -26,22 +25,8 @@ const LONG_SECONDS: [f64; 18] = [
 ];
 /// Upper bounds of requests in a turn, up to the most that there can be.
 const REQUESTS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
-/// All ends of attempts.
-const OUTCOMES: [Outcome; 6] = [
-    Outcome::Completed,
-    Outcome::Failed,
-    Outcome::Lost,
-    Outcome::TimedOut,
-    Outcome::Cancelled,
-    Outcome::Released,
-];
 /// What is counted for the model of a report that names none, for an attempt that has none.
 const UNKNOWN: &str = "unknown";
-/// Kinds of tokens.
-const KINDS: [&str; 3] = ["input", "output", "cached"];
-
-/// A counter of dollars.
-type Dollars = Counter<f64, AtomicU64>;
 
 /// Makes histograms of what may take long.
 #[derive(Clone, Debug)]
@@ -63,12 +48,8 @@ pub(super) struct TurnCounter {
     started: Counter,
     ended: Family<ByOutcome, Counter>,
     duration: Family<ByOutcome, Histogram, Long>,
-    models: Places,
-    model_tokens: Family<ModelTokens, Counter>,
-    model_cost: Family<ByModel, Dollars>,
-    agents: Places,
-    agent_tokens: Family<AgentTokens, Counter>,
-    agent_cost: Family<ByAgent, Dollars>,
+    models: Spending,
+    agents: Spending,
 }
 
 impl TurnCounter {
@@ -82,12 +63,8 @@ impl TurnCounter {
             started: Counter::default(),
             ended: Family::default(),
             duration: Family::new_with_constructor(Long),
-            models: Places::default(),
-            model_tokens: Family::default(),
-            model_cost: Family::default(),
-            agents: Places::default(),
-            agent_tokens: Family::default(),
-            agent_cost: Family::default(),
+            models: Spending::new("model"),
+            agents: Spending::new("agent"),
         };
         counter.begin_at_zero();
         counter.register(registry);
@@ -102,20 +79,17 @@ impl TurnCounter {
         for priority in Priority::ALL.map(Priority::name) {
             drop(self.latency.get_or_create(&ByPriority { priority }));
         }
-        for outcome in OUTCOMES.map(Outcome::name) {
+        for outcome in Outcome::ALL.map(Outcome::name) {
             drop(self.ended.get_or_create(&ByOutcome { outcome }));
             drop(self.duration.get_or_create(&ByOutcome { outcome }));
         }
     }
 
     fn register(&self, registry: &mut Registry) {
-        let mut counted = |name: &str, help: &str, metric: &Family<_, Counter>| {
-            registry.register(name, help, metric.clone());
-        };
-        counted(
+        registry.register(
             "adjutant_events",
             "Events that this server committed, by type",
-            &self.events,
+            self.events.clone(),
         );
         registry.register(
             "adjutant_turn_requests",
@@ -156,26 +130,8 @@ impl TurnCounter {
             Unit::Seconds,
             self.duration.clone(),
         );
-        registry.register(
-            "adjutant_model_tokens",
-            "Tokens that were booked, by model and kind",
-            self.model_tokens.clone(),
-        );
-        registry.register(
-            "adjutant_model_cost_dollars",
-            "Cost that was booked, by model",
-            self.model_cost.clone(),
-        );
-        registry.register(
-            "adjutant_agent_tokens",
-            "Tokens that were booked, by agent and kind",
-            self.agent_tokens.clone(),
-        );
-        registry.register(
-            "adjutant_agent_cost_dollars",
-            "Cost that was booked, by agent",
-            self.agent_cost.clone(),
-        );
+        self.models.register(registry);
+        self.agents.register(registry);
     }
 
     /// Tasks that were given to somebody.
@@ -215,55 +171,11 @@ impl TurnCounter {
             let of_model = booked.iter().find(|other| other.model == entry.model);
             let (tokens, cost) = increase(of_model, entry);
             if !tokens.is_zero() || cost > Money::ZERO {
-                self.used_by(now.agent.as_str(), tokens, cost, heard);
+                self.agents.add(now.agent.as_str(), tokens, cost, heard);
                 let model = entry.model.as_ref().map_or(UNKNOWN, |model| model.as_str());
-                self.used_of(model, tokens, cost, heard);
+                self.models.add(model, tokens, cost, heard);
             }
         }
-    }
-
-    fn used_of(&mut self, model: &str, tokens: Tokens, cost: Money, heard: Instant) {
-        let (place, loser) = self.models.of(model, heard);
-        if let Some(model) = loser {
-            for kind in KINDS {
-                self.model_tokens.remove(&ModelTokens {
-                    model: model.clone(),
-                    kind,
-                });
-            }
-            self.model_cost.remove(&ByModel { model });
-        }
-        let model = place.to_owned();
-        for (kind, count) in by_kind(tokens) {
-            let model = model.clone();
-            let labels = ModelTokens { model, kind };
-            self.model_tokens.get_or_create(&labels).inc_by(count);
-        }
-        self.model_cost
-            .get_or_create(&ByModel { model })
-            .inc_by(dollars(cost));
-    }
-
-    fn used_by(&mut self, agent: &str, tokens: Tokens, cost: Money, heard: Instant) {
-        let (place, loser) = self.agents.of(agent, heard);
-        if let Some(agent) = loser {
-            for kind in KINDS {
-                self.agent_tokens.remove(&AgentTokens {
-                    agent: agent.clone(),
-                    kind,
-                });
-            }
-            self.agent_cost.remove(&ByAgent { agent });
-        }
-        let agent = place.to_owned();
-        for (kind, count) in by_kind(tokens) {
-            let agent = agent.clone();
-            let labels = AgentTokens { agent, kind };
-            self.agent_tokens.get_or_create(&labels).inc_by(count);
-        }
-        self.agent_cost
-            .get_or_create(&ByAgent { agent })
-            .inc_by(dollars(cost));
     }
 }
 
@@ -297,22 +209,4 @@ fn increase(before: Option<&ModelUsage>, now: &ModelUsage) -> (Tokens, Money) {
         None => (now.tokens, now.cost),
         Some(before) => (now.tokens.beyond(before.tokens), now.cost - before.cost),
     }
-}
-
-fn by_kind(tokens: Tokens) -> [(&'static str, u64); 3] {
-    let [input, output, cached] = KINDS;
-    [
-        (input, tokens.tokens_in),
-        (output, tokens.tokens_out),
-        (cached, tokens.tokens_cached),
-    ]
-}
-
-/// A counter does not go back, and so a cost that was corrected downwards stays as it was counted.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "the ledger has the cost to the nano-dollar; a plot need not"
-)]
-fn dollars(cost: Money) -> f64 {
-    cost.as_nanos().max(0) as f64 / 1e9
 }

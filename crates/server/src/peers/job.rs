@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use ::a2a::SendMessageResponse;
 use adjutant_core::access::Actor;
@@ -10,8 +10,9 @@ use adjutant_core::agent::Peer;
 use adjutant_core::command::{Command, Completion, TaskPatch, UsageEvent, UsageReport};
 use adjutant_core::name::{AgentId, ModelName, TaskId, check_name};
 use adjutant_core::task::TaskResult;
-use adjutant_core::time::{Span, Timestamp};
+use adjutant_core::time::Span;
 use adjutant_engine::Refusal;
+use adjutant_engine::clock::wall;
 use adjutant_wire as wire;
 use tokio_util::sync::CancellationToken;
 
@@ -295,7 +296,7 @@ impl Job {
         };
         let pause = Span::from_micros(i64::try_from(pause.as_micros()).unwrap_or(i64::MAX));
         Completion {
-            rate_limited_until: Some(now() + pause),
+            rate_limited_until: Some(wall() + pause),
             ..self.ended(words::failure(why))
         }
     }
@@ -312,11 +313,6 @@ impl Job {
     fn id(&self) -> TaskId {
         self.task.id.as_str().into()
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// What was told of a peer's words.

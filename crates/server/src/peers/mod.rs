@@ -32,6 +32,7 @@ use adjutant_core::access::Actor;
 use adjutant_core::agent::{Agent, Peer};
 use adjutant_core::command::{Answer, Command};
 use adjutant_core::name::AgentId;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -81,16 +82,19 @@ fn is_free(app: &App, agent: &Agent) -> bool {
 /// The agents that have a URL.
 async fn look_around(app: &App) -> Result<Vec<(Arc<Agent>, Arc<Peer>)>, Failure> {
     let ids = app.handle.query(|reader| reader.peers()).await?;
-    let mut found = Vec::new();
-    for id in ids {
-        // One that is gone by now is none.
-        if let Ok(Answer::Agent(agent)) = app.handle.call(Actor::admin(), Command::GetAgent(id), None).await
-            && let Some(peer) = agent.peer.clone()
-        {
-            found.push((agent, peer));
-        }
-    }
-    Ok(found)
+    // All at once, so that they share a turn.
+    let asked = ids
+        .into_iter()
+        .map(|id| app.handle.call(Actor::admin(), Command::GetAgent(id), None));
+    let found = join_all(asked)
+        .await
+        .into_iter()
+        .filter_map(|answer| match answer {
+            Ok(Answer::Agent(agent)) => Some((agent.peer.clone()?, agent)),
+            // One that is gone by now is none.
+            _ => None,
+        });
+    Ok(found.map(|(peer, agent)| (agent, peer)).collect())
 }
 
 /// An agent that this server speaks for.

@@ -5,7 +5,7 @@ use adjutant_store::StoreError;
 use adjutant_wire as wire;
 use axum::extract::State;
 use axum::response::Response;
-use http::header::{ACCEPT, CACHE_CONTROL};
+use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -13,11 +13,14 @@ use utoipa_axum::routes;
 use super::tasks::page_size;
 use crate::access::caller::Caller;
 use crate::app::App;
-use crate::extract::{Query, TaskPath};
+use crate::extract::{Query, TaskPath, accepts};
 use crate::failure::Failure;
 use crate::query::Params;
 use crate::stream::EventStream;
 use crate::{reply, view};
+
+/// The type of a stream of events.
+const STREAM: &str = "text/event-stream";
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -46,7 +49,7 @@ async fn list_events(
     Query(params): Query,
 ) -> Result<Response, Failure> {
     let since = since(&params)?;
-    if wants_stream(&headers) {
+    if accepts(&headers, STREAM) {
         let since = last_event_id(&headers)?.unwrap_or(since);
         return Ok(stream(EventStream::open(app, since, caller.pass)?));
     }
@@ -89,16 +92,6 @@ fn since(params: &Params) -> Result<u64, Rejection> {
     Ok(params.number("since", 0..=i64::MAX.unsigned_abs())?.unwrap_or(0))
 }
 
-fn wants_stream(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|item| item.split(';').next())
-        .any(|essence| essence.trim().eq_ignore_ascii_case("text/event-stream"))
-}
-
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Rejection> {
     const NAME: &str = "Last-Event-ID";
     let Some(value) = headers.get(NAME) else {
@@ -114,7 +107,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Rejection> {
 }
 
 fn stream(stream: EventStream) -> Response {
-    let mut response = reply::with_type(StatusCode::OK, "text/event-stream", stream.into_body());
+    let mut response = reply::with_type(StatusCode::OK, STREAM, stream.into_body());
     reply::set(&mut response, CACHE_CONTROL, "no-cache");
     response
 }
@@ -137,7 +130,7 @@ mod tests {
             ("application/json", false),
             ("*/*", false),
         ] {
-            assert_eq!(wants_stream(&headers("accept", accept)), expected, "{accept}");
+            assert_eq!(accepts(&headers("accept", accept), STREAM), expected, "{accept}");
         }
     }
 

@@ -2,12 +2,12 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::header::ACCEPT;
 use http::{HeaderMap, StatusCode};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::extract::accepts;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::reply;
@@ -30,22 +30,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     responses((status = 200, content((String = "text/plain"), (String = "application/openmetrics-text"))))
 )]
 async fn get_metrics(State(app): State<App>, headers: HeaderMap) -> Result<Response, Failure> {
-    let open = wants_open_metrics(&headers);
+    let open = accepts(&headers, "application/openmetrics-text");
     let text = Metrics::render(&app, open).await?;
     let content_type = if open { OPEN_METRICS } else { PLAIN };
     Ok(reply::with_type(StatusCode::OK, content_type, text))
-}
-
-fn wants_open_metrics(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|item| item.split(';').next())
-        .any(|essence| {
-            essence
-                .trim()
-                .eq_ignore_ascii_case("application/openmetrics-text")
-        })
 }

@@ -1,12 +1,11 @@
 //! `/api/tokens`: access tokens, for administrators.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use adjutant_core::access::Role;
 use adjutant_core::command::AccessToken;
 use adjutant_core::rejection::{Rejection, Slug};
-use adjutant_core::time::Timestamp;
+use adjutant_engine::clock::wall;
 use adjutant_wire as wire;
 use axum::extract::State;
 use axum::response::Response;
@@ -58,7 +57,7 @@ async fn create_token(
         name: name.as_str().into(),
         digest: token::digest(&secret),
         roles: roles.clone(),
-        created_at: now(),
+        created_at: wall(),
     };
     let owned = app.clone();
     let is_new = app
@@ -90,13 +89,6 @@ fn token_roles(name: &str, roles: &[String]) -> Result<Arc<[Role]>, Rejection> {
                 .map_err(|why| Rejection::field(&format!("roles[{index}]"), why))
         })
         .collect()
-}
-
-fn now() -> Timestamp {
-    let elapsed = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// Revoke an access token

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use adjutant_client::Client;
+use adjutant_engine::clock::wall;
 use crossterm::event::{Event, EventStream};
 use futures_util::StreamExt as _;
 use ratatui::DefaultTerminal;
@@ -18,7 +19,7 @@ use super::filter::QueueFilter;
 use super::state::{Happening, Link, Moment, State};
 use super::view::{self, Theme};
 use crate::failure::{Failure, Outcome};
-use crate::{host, signals};
+use crate::signals;
 
 /// So often ages are brought up to date, and what is due is asked.
 const TICK: Duration = Duration::from_millis(250);
@@ -52,7 +53,7 @@ pub(super) async fn run(client: &Client, filter: QueueFilter, theme: Theme) -> O
     let started = Instant::now();
     let moment = || Moment {
         at: started.elapsed(),
-        clock: host::now(),
+        clock: wall(),
     };
     let mut screen = Screen::open()?;
     let size = screen.terminal.size()?;
