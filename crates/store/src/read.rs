@@ -60,7 +60,7 @@ pub struct TaskFilter {
 }
 
 /// One page of tasks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Page {
     /// The tasks, in order.
     pub tasks: Vec<StoredTask>,
