@@ -16,7 +16,7 @@ use adjutant_core::limit::Policy;
 use adjutant_core::time::Span;
 use adjutant_engine::clock::{SharedClock, SystemClock, wall};
 use adjutant_engine::{Engine, Handle, Refusal, Retention};
-use adjutant_server::{ServeError, Server, Tls, token};
+use adjutant_server::{ServeError, Server, SignInLinks, Tls, token};
 use adjutant_store::postgres::Postgres;
 use adjutant_store::sqlite::{OpenError, Sqlite};
 use adjutant_trace::{Endpoint, Traces};
@@ -156,6 +156,7 @@ pub(crate) struct Host {
     /// Speaks for the agents that have a URL.
     peers: JoinHandle<()>,
     leaving: CancellationToken,
+    links: SignInLinks,
     shutdown: CancellationToken,
     guests: Vec<Guest>,
     traces: Option<Traces>,
@@ -174,6 +175,12 @@ impl Host {
         } else {
             tracing::info!(connections, "so many connections may be open at a time");
         }
+    }
+
+    /// Where to open the dashboard as the administrator, once; none where that token was revoked.
+    pub(crate) async fn sign_in_link(&self, scheme: &str) -> Outcome<Option<String>> {
+        let base = format!("{scheme}://{}", self.address);
+        Ok(self.links.make(ADMIN, &base).await?)
     }
 
     /// Starts everything.
@@ -200,11 +207,11 @@ impl Host {
         let running = Running::start(settings.store.clone(), settings.engine(), settings.retention).await?;
         let started = async {
             let traces = running.trace(settings.traces.as_ref())?;
-            let (server, shutdown) = Self::open(&settings, &running, config).await?;
-            Ok((server, shutdown, traces))
+            let (server, links, shutdown) = Self::open(&settings, &running, config).await?;
+            Ok((server, links, shutdown, traces))
         };
         match started.await {
-            Ok((server, shutdown, traces)) => {
+            Ok((server, links, shutdown, traces)) => {
                 let leaving = CancellationToken::new();
                 let peers = tokio::spawn(server.speak_for_peers(leaving.clone()));
                 Ok(Self {
@@ -214,6 +221,7 @@ impl Host {
                     server: Some(tokio::spawn(server.run(listener))),
                     peers,
                     leaving,
+                    links,
                     shutdown,
                     guests: settings.guests,
                     traces,
@@ -230,7 +238,7 @@ impl Host {
         settings: &Settings,
         running: &Running,
         config: adjutant_server::Config,
-    ) -> Outcome<(Server, CancellationToken)> {
+    ) -> Outcome<(Server, SignInLinks, CancellationToken)> {
         admit_admin(settings, &running.handle).await?;
         for guest in &settings.guests {
             put_token(
@@ -242,8 +250,8 @@ impl Host {
             .await?;
         }
         let shutdown = CancellationToken::new();
-        let server = Server::open(running.handle.clone(), config, shutdown.clone()).await?;
-        Ok((server, shutdown))
+        let (server, links) = Server::open(running.handle.clone(), config, shutdown.clone()).await?;
+        Ok((server, links, shutdown))
     }
 
     /// Waits until the server or the engine ends by itself, which neither should, and says why it did.

@@ -15,7 +15,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("sim", &["core", "engine", "store"]),
     ("trace", &["core", "engine"]),
     ("mcp", &[]),
-    ("server", &["core", "engine", "mcp", "store", "wire"]),
+    ("dashboard", &["core", "wire"]),
+    ("server", &["core", "dashboard", "engine", "mcp", "store", "wire"]),
     ("client", &["core", "wire"]),
     ("worker", &["client", "core", "wire"]),
     (

@@ -1,6 +1,6 @@
 //! Health, usage, status, access tokens, and the API's own description.
 
-use adjutant_wire::{FleetStatus, Health, NewToken, Token, TokenMade, UsageReport};
+use adjutant_wire::{FleetStatus, Health, NewToken, SignInLink, Token, TokenMade, UsageReport};
 use reqwest::Method;
 
 use crate::{Client, Error};
@@ -40,6 +40,11 @@ impl Client {
     /// Makes an access token; its secret is in this answer and nowhere else.
     pub async fn create_token(&self, token: &NewToken) -> Result<TokenMade, Error> {
         self.post(&["api", "tokens"], token).await
+    }
+
+    /// Makes a link that signs a browser in to the dashboard, once.
+    pub async fn create_sign_in_link(&self) -> Result<SignInLink, Error> {
+        self.post(&["api", "sign-in-links"], &serde_json::json!({})).await
     }
 
     /// Revokes an access token at once.

@@ -23,16 +23,19 @@ use crate::a2a::card::Skills;
 use crate::access::caller::Caller;
 use crate::access::directory::{Directory, Pass};
 use crate::access::guard::guard;
+use crate::access::links::Links;
 use crate::access::origin::Origins;
+use crate::access::session::Sessions;
 use crate::access::sign_in::SignIns;
 use crate::access::table::Table;
 use crate::attempt_token::AttemptMint;
 use crate::body::BodyBounds;
 use crate::config::Config;
+use crate::dashboard::Dashboard;
 use crate::failure::{Failure, error_body};
 use crate::metrics::Metrics;
 use crate::serve::ServeError;
-use crate::{a2a, page, routes, view};
+use crate::{a2a, dashboard, page, routes, view};
 
 /// Tasks whose texts are read at a time where it is not known how long they are.
 const PRESENTED_AT_A_TIME: usize = 16;
@@ -55,6 +58,10 @@ pub(crate) struct Shared {
     pub(crate) directory: Directory,
     /// Attempt tokens.
     pub(crate) mint: AttemptMint,
+    /// Session cookies.
+    pub(crate) sessions: Sessions,
+    /// Sign-in links.
+    pub(crate) links: Links,
     /// Failed sign-ins.
     pub(crate) sign_ins: SignIns,
     /// How bodies are bounded.
@@ -69,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) peers_changed: Notify,
     /// What Prometheus reads.
     pub(crate) metrics: Metrics,
+    /// What open dashboards share.
+    pub(crate) dashboard: Dashboard,
     /// Ends streams when the server stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -94,6 +103,9 @@ impl App {
         Ok(Self(Arc::new(Shared {
             directory: Directory::open(handle.clone()).await?,
             mint: AttemptMint::new(secret),
+            sessions: Sessions::new(secret, is_on_tls(&config)),
+            links: Links::default(),
+            dashboard: Dashboard::start(&handle, &shutdown),
             origins,
             table: Table::new(),
             sign_ins: SignIns::default(),
@@ -115,7 +127,8 @@ impl App {
         // Tools ask for what they need as everyone else does, through the guard.
         let api = self.clone().guarded(routes.clone());
         let mcp = routes::mcp::route(api, self.config.max_body_bytes);
-        self.guarded(routes.merge(mcp).merge(a2a::routes()))
+        let browsers = routes::sign_in::browser_routes().merge(dashboard::routes());
+        self.guarded(routes.merge(mcp).merge(a2a::routes()).merge(browsers))
     }
 
     /// These routes behind the guard, which also answers for what is not routed.
@@ -342,6 +355,12 @@ impl App {
             })
             .collect()
     }
+}
+
+/// Whether browsers reach the server by TLS alone, as far as that was told.
+fn is_on_tls(config: &Config) -> bool {
+    let public = config.public_url.as_ref();
+    public.map_or(config.tls.is_some(), |url| url.starts_with("https://"))
 }
 
 /// What is set and used for a scope.

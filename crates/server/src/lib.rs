@@ -13,6 +13,7 @@ mod app;
 mod attempt_token;
 mod body;
 mod config;
+mod dashboard;
 mod extract;
 mod failure;
 mod json;
@@ -34,7 +35,7 @@ mod view;
 
 pub use config::Config;
 pub use serve::tls::{Tls, TlsError};
-pub use serve::{ServeError, Server};
+pub use serve::{ServeError, Server, SignInLinks};
 
 /// The description of the API (`OpenAPI` 3.1) as JSON text.
 pub fn openapi() -> String {

@@ -21,9 +21,14 @@ pub struct NoRandomness(String);
 /// # Errors
 /// When the system has no randomness to give.
 pub fn generate() -> Result<String, NoRandomness> {
+    Ok(format!("adj_{}", secret()?))
+}
+
+/// 256 random bits in hexadecimal digits.
+pub(crate) fn secret() -> Result<String, NoRandomness> {
     let mut secret = [0_u8; 32];
     getrandom::fill(&mut secret).map_err(|error| NoRandomness(error.to_string()))?;
-    Ok(format!("adj_{}", hex(&secret)))
+    Ok(hex(&secret))
 }
 
 /// What is kept of a token.

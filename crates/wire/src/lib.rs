@@ -16,7 +16,7 @@ pub use error::{ApiError, ErrorBody};
 pub use limit::{Allowance, AllowanceCheck, AllowanceUsage, LimitSpec, Model, Repo, ScopeLimits, ScopeUse};
 pub use ops::{
     Acknowledgement, Event, Explanation, ExplanationGroup, FleetAgent, FleetStatus, Health, NewToken, Output,
-    Token, TokenMade, UsageEvent, UsageReport,
+    SignInLink, Token, TokenMade, UsageEvent, UsageReport,
 };
 pub use task::{
     AttemptRef, BatchItem, Claim, Completion, ModelUse, NewTask, Note, Task, TaskMessage, TaskPatch,

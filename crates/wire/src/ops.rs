@@ -205,3 +205,12 @@ pub struct TokenMade {
     /// The secret.
     pub token: String,
 }
+
+/// A link that signs a browser in to the dashboard.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SignInLink {
+    /// Where to go, once.
+    pub url: String,
+    /// For how many seconds it may be used.
+    pub expires_in: u64,
+}

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use adjutant_core::rejection::{Rejection, Slug};
 use axum::body::{Body, HttpBody as _};
@@ -14,23 +14,28 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, ORIGIN, X_CONTENT_TYPE_OPTIONS,
+};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
 
 use super::caller::{Caller, forbidden};
 use super::directory::Pass;
-use super::table::{OPEN, Rights};
+use super::table::{Lines, OPEN, Rights};
 use crate::app::App;
 use crate::attempt_token;
 use crate::failure::Failure;
-use crate::reply;
 use crate::serve::standing::Standing;
 use crate::token::digest;
+use crate::{dashboard, reply};
 
 /// Answers up to this size are not counted: they fit into what the system holds for a connection.
 const SMALL_ANSWER_BYTES: u64 = 64 << 10;
+
+/// What pages may do: nothing that is not of this server, no script or style in the markup, and in nobody's frame.
+const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Where a request came from.
 #[derive(Clone, Debug)]
@@ -48,6 +53,7 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let matched = parts.extensions.get::<MatchedPath>().cloned();
     let mut response = match admit(&app, &mut parts).await {
+        Err(rejection) if is_page(&app, matched.as_ref()) => dashboard::refusal(&rejection),
         Err(rejection) => Failure(rejection).into_response(),
         Ok(()) => match AssertUnwindSafe(next.run(Request::from_parts(parts, body)))
             .catch_unwind()
@@ -66,7 +72,7 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
     {
         response.headers_mut().insert(ALLOW, methods);
     }
-    reply::set(&mut response, CONTENT_SECURITY_POLICY, "default-src 'self'");
+    reply::set(&mut response, CONTENT_SECURITY_POLICY, POLICY);
     reply::set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
     let (status, took) = (response.status(), started.elapsed());
     let endpoint = matched.as_ref().map(MatchedPath::as_str);
@@ -74,6 +80,13 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
     let (status, micros) = (status.as_u16(), took.as_micros());
     tracing::debug!(%method, path, status, micros, "answered");
     response
+}
+
+/// Whether people see what is answered there: then they are told of a refusal in a page.
+fn is_page(app: &App, matched: Option<&MatchedPath>) -> bool {
+    matched
+        .and_then(|path| app.table.of(path.as_str()))
+        .is_some_and(Lines::is_page)
 }
 
 /// A large answer takes its share of the memory for answers until it is sent, however slowly it is read. Where there is
@@ -148,6 +161,11 @@ async fn authenticate(app: &App, parts: &Parts, may: Rights) -> Result<Caller, R
     if app.config.open {
         return Ok(Caller::admin());
     }
+    if !parts.headers.contains_key(AUTHORIZATION)
+        && let Some(digest) = app.sessions.token(&parts.headers, SystemTime::now())
+    {
+        return by_session(app, parts, digest, may).await;
+    }
     let token = bearer(parts)?;
     let peer = parts.extensions.get::<Peer>();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address);
@@ -169,6 +187,29 @@ async fn authenticate(app: &App, parts: &Parts, may: Rights) -> Result<Caller, R
         }
     }
     Err(app.sign_ins.failed(peer, now))
+}
+
+/// Who speaks by a browser's session. What a browser sends along by itself changes nothing, unless it says which page
+/// made it: that this page is one of ours was seen before.
+async fn by_session(app: &App, parts: &Parts, digest: [u8; 32], may: Rights) -> Result<Caller, Rejection> {
+    let reads = matches!(parts.method, Method::GET | Method::HEAD);
+    if !reads && !parts.headers.contains_key(ORIGIN) {
+        return Err(Rejection::new(
+            Slug::ForeignOrigin,
+            "a session changes things for pages of this server only, and this request does not say whose it is",
+        ));
+    }
+    let found = app.directory.find(&digest, false).await;
+    match found.map_err(|refusal| Failure::from(refusal).0)? {
+        Some(holder) => Ok(Caller {
+            pass: Some(Pass { digest, may }),
+            ..Caller::with_roles(holder.name, holder.roles)
+        }),
+        None => Err(Rejection::new(
+            Slug::Unauthorized,
+            "the token of this session was revoked",
+        )),
+    }
 }
 
 /// The token of a request.

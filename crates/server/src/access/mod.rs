@@ -10,7 +10,9 @@
 pub(crate) mod caller;
 pub(crate) mod directory;
 pub(crate) mod guard;
+pub(crate) mod links;
 pub(crate) mod origin;
+pub(crate) mod session;
 pub(crate) mod sight;
 pub(crate) mod sign_in;
 pub(crate) mod table;

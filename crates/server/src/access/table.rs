@@ -72,6 +72,8 @@ pub(crate) struct Endpoint {
     /// Whether the description of the API leaves it out: another way to write a path that is in the table too (`alias`),
     /// or a protocol that describes itself (`protocol`).
     pub(crate) undescribed: bool,
+    /// Whether it is a page for people (`page`), which is not in the description either.
+    pub(crate) is_page: bool,
 }
 
 const TASK: &[Slug] = &[Slug::TaskNotFound];
@@ -106,11 +108,15 @@ macro_rules! table {
             may: Rights(0)$(.or($who))+,
             refuses: &[$($refuses),*],
             undescribed: table!(@$($note)?),
+            is_page: table!(?$($note)?),
         },)*]
     };
     (@) => { false };
     (@alias) => { true };
     (@protocol) => { true };
+    (@page) => { true };
+    (?page) => { true };
+    (?$($note:ident)?) => { false };
 }
 
 /// All endpoints.
@@ -180,6 +186,8 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         POST   "/api/tokens"                         ADMIN                         [TOKEN];
         DELETE "/api/tokens/{name}"                  ADMIN                         [NO_TOKEN];
 
+        POST   "/api/sign-in-links"                  SUBMIT | READ                 [];
+
         GET    "/.well-known/agent-card.json"        OPEN                          [] protocol;
         POST   "/message:send"                       SUBMIT                        [] protocol;
         POST   "/message:stream"                     SUBMIT                        [] protocol;
@@ -191,6 +199,24 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         GET    "/tasks/{id}/pushNotificationConfigs/{config}" SUBMIT | READ        [] protocol;
         DELETE "/tasks/{id}/pushNotificationConfigs/{config}" SUBMIT               [] protocol;
         GET    "/extendedAgentCard"                  SUBMIT | READ | AGENT         [] protocol;
+
+        GET    "/"                                   SUBMIT | READ                 [] page;
+        GET    "/dashboard/fleet"                    READ                          [] page;
+        GET    "/dashboard/agents/{id}"              READ                          [] page;
+        GET    "/dashboard/queue"                    SUBMIT | READ                 [] page;
+        GET    "/dashboard/find"                     SUBMIT | READ                 [] page;
+        GET    "/dashboard/tasks/{id}"               SUBMIT | READ                 [] page;
+        GET    "/dashboard/dead-letters"             SUBMIT | READ                 [] page;
+        GET    "/dashboard/limits"                   READ                          [] page;
+        GET    "/dashboard/trends"                   READ                          [] page;
+        GET    "/dashboard/events"                   SUBMIT | READ                 [] page;
+        GET    "/dashboard/pulse"                    SUBMIT | READ                 [] protocol;
+        GET    "/dashboard/style.css"                OPEN                          [] protocol;
+        GET    "/dashboard/dashboard.js"             OPEN                          [] protocol;
+        GET    "/dashboard/icon.svg"                 OPEN                          [] protocol;
+        GET    "/sign-in"                            OPEN                          [] page;
+        POST   "/sign-in"                            OPEN                          [] page;
+        POST   "/sign-out"                           OPEN                          [] page;
     }
 }
 
@@ -241,7 +267,10 @@ pub(crate) struct Table(HashMap<&'static str, Lines>);
 
 /// The methods of one path.
 #[derive(Debug, Default)]
-pub(crate) struct Lines(Vec<(Method, Rights)>);
+pub(crate) struct Lines {
+    methods: Vec<(Method, Rights)>,
+    is_page: bool,
+}
 
 impl Table {
     /// The table of all endpoints.
@@ -249,7 +278,8 @@ impl Table {
         let mut table: HashMap<_, Lines> = HashMap::new();
         for endpoint in endpoints() {
             let lines = table.entry(endpoint.path).or_default();
-            lines.0.push((endpoint.method, endpoint.may));
+            lines.methods.push((endpoint.method, endpoint.may));
+            lines.is_page |= endpoint.is_page;
         }
         Self(table)
     }
@@ -268,16 +298,21 @@ impl Lines {
         } else {
             method
         };
-        self.0
+        self.methods
             .iter()
             .find(|(own, _)| own == method)
             .map(|(_, rights)| *rights)
     }
 
+    /// Whether people see what is answered there.
+    pub(crate) const fn is_page(&self) -> bool {
+        self.is_page
+    }
+
     /// The methods, as the `Allow` header lists them.
     pub(crate) fn methods(&self) -> String {
         let names: Vec<_> = self
-            .0
+            .methods
             .iter()
             .map(|(method, _)| match method.as_str() {
                 "GET" => "GET,HEAD",
@@ -356,7 +391,9 @@ mod tests {
                 // To follow a task is to read it, by whatever method; what is asked by way of /mcp is let in, or not, by the
                 // line of its own.
                 let follows = endpoint.path == "/tasks/{id}" && endpoint.method == Method::POST;
-                let expected = reads || follows || endpoint.path == "/mcp";
+                // A link signs in who asks for it, and nobody else.
+                let signs_in = endpoint.path == "/api/sign-in-links";
+                let expected = reads || follows || signs_in || endpoint.path == "/mcp";
                 assert_eq!(may(Some("read"), &line), expected, "{line}");
             }
         }

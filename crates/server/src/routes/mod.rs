@@ -14,8 +14,9 @@ mod metrics;
 mod models;
 pub(crate) mod openapi;
 mod repos;
+pub(crate) mod sign_in;
 mod status;
-mod tasks;
+pub(crate) mod tasks;
 mod tokens;
 mod usage;
 
@@ -40,6 +41,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .merge(status::routes())
         .merge(events::routes())
         .merge(tokens::routes())
+        .merge(sign_in::routes())
         .merge(metrics::routes())
         .merge(openapi::routes())
 }

@@ -78,7 +78,7 @@ async fn list_tasks(
     if let Some(next) = page.next {
         response
             .headers_mut()
-            .insert(LINK, page::next_link(&uri, CURSOR, &place(next))?);
+            .insert(LINK, page::next_link(&uri, CURSOR, &cursor_text(next))?);
     }
     Ok(response)
 }
@@ -102,7 +102,7 @@ pub(super) fn page_size(params: &Params) -> Result<usize, Rejection> {
 }
 
 /// Where a page goes on: the rank of the priority, and the key of the last task before.
-fn cursor(text: &str) -> Result<(Priority, TaskKey), Rejection> {
+pub(crate) fn cursor(text: &str) -> Result<(Priority, TaskKey), Rejection> {
     text.split_once('.')
         .and_then(|(rank, key)| {
             Some((
@@ -114,7 +114,7 @@ fn cursor(text: &str) -> Result<(Priority, TaskKey), Rejection> {
 }
 
 /// A place in a list, as [`cursor`] reads it.
-fn place((priority, key): (Priority, TaskKey)) -> String {
+pub(crate) fn cursor_text((priority, key): (Priority, TaskKey)) -> String {
     format!("{}.{}", priority.rank(), key.0)
 }
 
@@ -298,14 +298,14 @@ mod tests {
     #[test]
     fn the_next_page_keeps_the_filters() {
         let uri = Uri::from_static("/api/tasks?status=pending&cursor=0.1&limit=2");
-        let link = page::next_link(&uri, CURSOR, &place((Priority::Low, TaskKey(42)))).unwrap();
+        let link = page::next_link(&uri, CURSOR, &cursor_text((Priority::Low, TaskKey(42)))).unwrap();
         assert_eq!(
             link,
             "</api/tasks?status=pending&limit=2&cursor=3.42>; rel=\"next\""
         );
         let uri = Uri::from_static("/api/tasks");
         assert_eq!(
-            page::next_link(&uri, CURSOR, &place((Priority::Low, TaskKey(1)))).unwrap(),
+            page::next_link(&uri, CURSOR, &cursor_text((Priority::Low, TaskKey(1)))).unwrap(),
             "</api/tasks?cursor=3.1>; rel=\"next\""
         );
     }

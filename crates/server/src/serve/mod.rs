@@ -11,7 +11,7 @@ pub(crate) mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adjutant_engine::{Handle, Refusal};
 use axum::Router;
@@ -56,6 +56,38 @@ pub enum ServeError {
     Engine(#[from] Refusal),
 }
 
+/// Makes links that sign a browser in to the dashboard, without asking for a token: for who started the server.
+#[derive(Clone)]
+pub struct SignInLinks(App);
+
+impl SignInLinks {
+    /// A link for the token with this name, at a server that is reached by `base`; none where there is no such token.
+    ///
+    /// # Errors
+    /// When the store does not give its tokens.
+    pub async fn make(&self, token: &str, base: &str) -> Result<Option<String>, Refusal> {
+        let Self(app) = self;
+        if app.config.open {
+            return Ok(Some(format!("{base}/")));
+        }
+        let tokens = app.handle.query(|reader| reader.tokens()).await?;
+        let Some(found) = tokens.iter().find(|own| &*own.name == token) else {
+            return Ok(None);
+        };
+        let code = app
+            .links
+            .make(found.digest, Instant::now())
+            .map_err(|error| Refusal::Bug(error.to_string()))?;
+        let base = app
+            .config
+            .public_url
+            .as_deref()
+            .unwrap_or(base)
+            .trim_end_matches('/');
+        Ok(Some(format!("{base}/sign-in#{code}")))
+    }
+}
+
 impl Config {
     /// Files that the server itself may have open: one for each connection, and some for telling others that there
     /// is no room.
@@ -79,7 +111,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Reads what it needs from the store.
+    /// Reads what it needs from the store. What makes sign-in links comes along, for who stands at its terminal.
     ///
     /// # Errors
     /// When the configuration is wrong, or the store does not give its secret and its tokens.
@@ -87,10 +119,11 @@ impl Server {
         handle: Handle,
         config: Config,
         shutdown: CancellationToken,
-    ) -> Result<Self, ServeError> {
+    ) -> Result<(Self, SignInLinks), ServeError> {
         let app = App::open(handle, config.clone(), shutdown.clone()).await?;
+        let links = SignInLinks(app.clone());
         let front = Front::new(app.clone().router(), config, shutdown);
-        Ok(Self { app, front })
+        Ok((Self { app, front }, links))
     }
 
     /// Speaks for the agents that have a URL, until `leaving`: that is to be before the server and the engine are to

@@ -24,7 +24,8 @@ async fn every_answer_carries_what_keeps_pages_out() {
     for path in ["/v1/health", "/api/tasks", "/nowhere"] {
         let answer = app.nobody().get(path).await;
         assert_eq!(
-            answer.headers["content-security-policy"], "default-src 'self'",
+            answer.headers["content-security-policy"],
+            "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
             "{path}"
         );
         assert_eq!(answer.headers["x-content-type-options"], "nosniff", "{path}");

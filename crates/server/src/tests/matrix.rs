@@ -79,6 +79,7 @@ const MATRIX: &str = "\
 | `GET /api/tokens` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
 | `POST /api/tokens` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
 | `DELETE /api/tokens/{name}` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `POST /api/sign-in-links` | 401 | 401 | yes | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 |
 | `GET /.well-known/agent-card.json` | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes |
 | `POST /message:send` | 401 | 401 | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
 | `POST /message:stream` | 401 | 401 | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
@@ -92,6 +93,23 @@ const MATRIX: &str = "\
 | `GET /tasks/{id}/pushNotificationConfigs/{config}` | 401 | 401 | 400 | 400 | 400 | 403 | 403 | 403 | 403 | 403 | 403 |
 | `DELETE /tasks/{id}/pushNotificationConfigs/{config}` | 401 | 401 | 400 | 400 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
 | `GET /extendedAgentCard` | 401 | 401 | 400 | 400 | 400 | 400 | 400 | 400 | 403 | 403 | 403 |
+| `GET /` | 401 | 401 | yes | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /dashboard/fleet` | 401 | 401 | yes | 403 | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /dashboard/agents/{id}` | 401 | 401 | yes | 403 | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /dashboard/queue` | 401 | 401 | yes | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /dashboard/find` | 401 | 401 | 404 | 404 | 404 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /dashboard/tasks/{id}` | 401 | 401 | yes | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /dashboard/dead-letters` | 401 | 401 | yes | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /dashboard/limits` | 401 | 401 | yes | 403 | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /dashboard/trends` | 401 | 401 | yes | 403 | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /dashboard/events` | 401 | 401 | yes | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /dashboard/pulse` | 401 | 401 | yes | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /dashboard/style.css` | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes |
+| `GET /dashboard/dashboard.js` | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes |
+| `GET /dashboard/icon.svg` | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes |
+| `GET /sign-in` | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes |
+| `POST /sign-in` | 422 | 422 | 422 | 422 | 422 | 422 | 422 | 422 | 422 | 422 | 422 |
+| `POST /sign-out` | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes |
 ";
 
 /// The columns of the table.
@@ -220,7 +238,7 @@ impl World {
         };
         let path = path
             .replace("/api/tasks/{id}", &format!("/api/tasks/{task}"))
-            .replace("/api/agents/{id}", &format!("/api/agents/{agent}"))
+            .replace("/agents/{id}", &format!("/agents/{agent}"))
             .replace("/tasks/{id}", &format!("/tasks/{task}"))
             .replace("{config}", "1")
             .replace("{agent_id}", agent)
@@ -237,7 +255,10 @@ impl World {
             _ => path,
         };
         let body = body(method, &path, case, agent, task).map(|body| body.to_string());
-        if path.ends_with(":stream") || path.ends_with(":subscribe") {
+        if [":stream", ":subscribe", "/pulse"]
+            .iter()
+            .any(|end| path.ends_with(end))
+        {
             // It does not end by itself: how it begins says all.
             return begins(&speaker.send(method, &path, &[], body).await);
         }

@@ -3,6 +3,7 @@
 mod a2a;
 mod access;
 mod agents;
+mod dashboard;
 mod events;
 mod fuzz;
 mod limits;

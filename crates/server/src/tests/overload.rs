@@ -211,7 +211,7 @@ async fn a_reader_that_stops_reading_is_dropped_and_resumes_without_a_gap() {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = Server::open(app.handle.clone(), config, app.shutdown.clone())
+    let (server, _) = Server::open(app.handle.clone(), config, app.shutdown.clone())
         .await
         .unwrap();
     let server = tokio::spawn(server.run(listener));

@@ -1,6 +1,7 @@
 //! `adjutant token …`: access tokens.
 
 mod create;
+mod link;
 mod list;
 mod revoke;
 
@@ -13,6 +14,7 @@ use crate::failure::Outcome;
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     Create(create::Arguments),
+    Link(link::Arguments),
     List(list::Arguments),
     Revoke(revoke::Arguments),
 }
@@ -21,6 +23,7 @@ pub(crate) enum Command {
 pub(crate) async fn run(command: Command, context: &Context) -> Outcome {
     match command {
         Command::Create(arguments) => create::run(&arguments, context).await,
+        Command::Link(arguments) => link::run(&arguments, context).await,
         Command::List(arguments) => list::run(&arguments, context).await,
         Command::Revoke(arguments) => revoke::run(&arguments, context).await,
     }

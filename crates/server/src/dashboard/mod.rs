@@ -1,0 +1,259 @@
+//! The dashboard: pages for people, served from what the API serves from.
+//!
+//! A handler loads what a page shows and has `adjutant-dashboard` render it. What is between the frame's navigation and
+//! the end of a page is its content: it is rendered once for everyone who may see the same ([`contents`]), and browsers
+//! fetch it again when the [`pulse`] tells them that something has changed, once in a second at most.
+//!
+//! # Not here
+//! What pages look like: `adjutant-dashboard`. What buttons do: the API. Signing in: [`crate::routes::sign_in`].
+
+mod contents;
+mod fleet;
+mod limits;
+mod overview;
+mod pulse;
+mod steady;
+mod tasks;
+mod trends;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use adjutant_core::agent::Agent;
+use adjutant_core::command::{Answer, Command};
+use adjutant_core::rejection::{Rejection, Slug};
+use adjutant_core::time::Timestamp;
+use adjutant_dashboard::assets::{self, Asset};
+use adjutant_dashboard::frame::{self, Place, Viewer};
+use adjutant_dashboard::{Abilities, Markup, sign_in};
+use adjutant_engine::Handle;
+use axum::Router;
+use axum::extract::FromRequestParts;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::header::{CACHE_CONTROL, REFERRER_POLICY, X_FRAME_OPTIONS};
+use http::request::Parts;
+use http::{HeaderName, StatusCode};
+use tokio_util::sync::CancellationToken;
+
+use self::contents::{Contents, Need};
+use self::pulse::Pulse;
+use self::steady::Steady;
+use self::trends::Feed;
+use crate::access::caller::Caller;
+use crate::access::table::{READ, Rights, SUBMIT};
+use crate::app::{App, unexpected};
+use crate::failure::Failure;
+use crate::query::Params;
+use crate::reply;
+
+/// Rows of a page.
+const PAGE: usize = 50;
+/// The header by which the script asks for the content of a page alone, and is told that there is more to come.
+const PART: HeaderName = HeaderName::from_static("adjutant-part");
+
+/// Its value when what others saw a moment ago will do.
+const SHARED: &str = "content";
+
+/// What open dashboards share.
+pub(crate) struct Dashboard {
+    contents: Contents,
+    pulse: Pulse,
+    feed: Arc<Feed>,
+    counts: Steady<[u64; 6]>,
+    agents: Steady<Arc<[Arc<Agent>]>>,
+}
+
+impl Dashboard {
+    /// Starts to feel for changes.
+    pub(crate) fn start(handle: &Handle, shutdown: &CancellationToken) -> Self {
+        Self {
+            contents: Contents::default(),
+            pulse: Pulse::start(handle.last_seq(), shutdown.clone()),
+            feed: Arc::default(),
+            counts: Steady::default(),
+            agents: Steady::default(),
+        }
+    }
+}
+
+/// All pages, and what they need.
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/", get(overview::show))
+        .route("/dashboard/fleet", get(fleet::show_fleet))
+        .route("/dashboard/agents/{id}", get(fleet::show_agent))
+        .route("/dashboard/queue", get(tasks::show_queue))
+        .route("/dashboard/find", get(tasks::find))
+        .route("/dashboard/tasks/{id}", get(tasks::show_task))
+        .route("/dashboard/dead-letters", get(tasks::show_dead_letters))
+        .route("/dashboard/limits", get(limits::show))
+        .route("/dashboard/trends", get(trends::show))
+        .route("/dashboard/events", get(overview::show_events))
+        .route("/dashboard/pulse", get(pulse::follow))
+        .route("/sign-in", get(async || html(StatusCode::OK, sign_in::page())))
+        .route(assets::STYLE.path, get(async || asset(assets::STYLE)))
+        .route(assets::SCRIPT.path, get(async || asset(assets::SCRIPT)))
+        .route(assets::ICON.path, get(async || asset(assets::ICON)))
+}
+
+/// A refusal, as people are told of it. Who is not signed in is told how to.
+pub(crate) fn refusal(rejection: &Rejection) -> Response {
+    let code = rejection.slug.code();
+    let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let page = if rejection.slug == Slug::Unauthorized {
+        sign_in::page()
+    } else {
+        sign_in::refusal(code, &rejection.message, &rejection.details)
+    };
+    html(status, page)
+}
+
+/// Why there is no page.
+struct NoPage(Failure);
+
+impl<T: Into<Failure>> From<T> for NoPage {
+    fn from(failure: T) -> Self {
+        Self(failure.into())
+    }
+}
+
+impl IntoResponse for NoPage {
+    fn into_response(self) -> Response {
+        refusal(&self.0.0)
+    }
+}
+
+type Page = Result<Response, NoPage>;
+
+fn html(status: StatusCode, page: Markup) -> Response {
+    let mut response = reply::with_type(status, "text/html; charset=utf-8", page.into_string());
+    reply::set(&mut response, CACHE_CONTROL, "no-store");
+    reply::set(&mut response, REFERRER_POLICY, "same-origin");
+    reply::set(&mut response, X_FRAME_OPTIONS, "DENY");
+    response
+}
+
+fn asset(asset: Asset) -> Response {
+    let mut response = reply::with_type(StatusCode::OK, asset.content_type, asset.text);
+    // They change with the program, and are small.
+    reply::set(&mut response, CACHE_CONTROL, "no-cache");
+    response
+}
+
+/// Who asks for a page, and what of it.
+struct Visit {
+    caller: Caller,
+    params: Params,
+    /// Path and query: what tells pages apart.
+    address: String,
+    /// Whether the content alone is asked for.
+    part: bool,
+    /// Whether the newest is asked for, since the visitor has just changed something.
+    fresh: bool,
+    /// Whether there is a session to end.
+    by_session: bool,
+}
+
+impl FromRequestParts<App> for Visit {
+    type Rejection = NoPage;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, NoPage> {
+        let part = parts.headers.get(PART).cloned();
+        let caller = Caller::from_request_parts(parts, app).await?;
+        Ok(Self {
+            caller,
+            params: Params::parse(parts.uri.query())?,
+            address: parts
+                .uri
+                .path_and_query()
+                .map_or_else(String::new, ToString::to_string),
+            part: part.is_some(),
+            fresh: part.is_none_or(|part| part != SHARED),
+            by_session: app.sessions.token(&parts.headers, SystemTime::now()).is_some(),
+        })
+    }
+}
+
+impl Visit {
+    fn abilities(&self) -> Abilities {
+        let actor = &self.caller.actor;
+        let rights = Rights::of(actor);
+        let admin = actor.is_admin();
+        Abilities {
+            read: admin || !rights.and(READ).is_empty(),
+            submit: admin || !rights.and(SUBMIT).is_empty(),
+            admin,
+        }
+    }
+
+    /// The answer: content that is loaded unless somebody else saw the same a moment ago, in a frame where a whole page is
+    /// asked for.
+    async fn answer(
+        self,
+        app: &App,
+        title: &str,
+        place: Place,
+        load: impl Future<Output = Result<Markup, Failure>>,
+    ) -> Page {
+        let abilities = self.abilities();
+        let need = Need {
+            least_seq: if self.fresh {
+                *app.handle.last_seq().borrow()
+            } else {
+                app.dashboard.pulse.told()
+            },
+            anew: self.fresh,
+        };
+        let key = (self.address, abilities);
+        let content = app.dashboard.contents.get(key, need, load).await?;
+        if self.part {
+            let mut response = reply::with_type(StatusCode::OK, "text/html; charset=utf-8", content.text);
+            reply::set(&mut response, CACHE_CONTROL, "no-store");
+            if !content.is_newest {
+                reply::set(&mut response, PART, "old");
+            }
+            return Ok(response);
+        }
+        let viewer = Viewer {
+            name: &self.caller.actor.name,
+            abilities,
+            may_sign_out: self.by_session,
+        };
+        let content = std::str::from_utf8(&content.text).unwrap_or_default();
+        Ok(html(StatusCode::OK, frame::page(title, place, viewer, content)))
+    }
+}
+
+impl App {
+    /// How many tasks are in each state, as of a moment ago.
+    async fn task_counts(&self) -> Result<[u64; 6], Failure> {
+        let app = self.clone();
+        let read = async move { Ok(app.handle.query(|reader| reader.counts()).await?) };
+        self.dashboard.counts.get(read).await
+    }
+
+    /// All agents by id, as of a moment ago.
+    async fn fleet(&self, caller: &Caller) -> Result<Arc<[Arc<Agent>]>, Failure> {
+        let (app, actor) = (self.clone(), caller.actor.clone());
+        let read = async move {
+            let command = Command::ListAgents {
+                status: None,
+                capabilities: Vec::new(),
+            };
+            match app.ask(actor, command).await? {
+                Answer::Agents(agents) => Ok(agents.into()),
+                other => Err(unexpected(&other)),
+            }
+        };
+        self.dashboard.agents.get(read).await
+    }
+}
+
+/// The wall clock, for ages. Whatever is decided has the time of its turn.
+fn now() -> Timestamp {
+    let elapsed = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
+}
