@@ -19,6 +19,7 @@ Measures (all when none is named):
   submit      submissions on many connections
   memory      resident memory and CPU: idle, and with agents that wait
   backlog     dispatch with few and with many tasks waiting
+  dashboard   pages and metrics with many tasks and agents; a hundred open dashboards
   servers     with --postgres: from one server to an agent on another; two servers beside one
   churn       with --postgres: dead rows and the size of tables after many lives
   flood       syncs of agents while submissions come at, and at five times, what the server can take

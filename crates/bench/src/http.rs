@@ -54,6 +54,36 @@ impl Connection {
         self.send_by("POST", path, body).await
     }
 
+    /// Asks for something, with more header lines, and waits for its answer, which must be a success.
+    pub(crate) async fn get(&mut self, path: &str, headers: &str) -> io::Result<&[u8]> {
+        self.ask(path, headers).await?;
+        self.receive(path).await
+    }
+
+    /// Opens an event stream. Nothing else can be asked on this connection any more.
+    pub(crate) async fn listen(&mut self, path: &str) -> io::Result<()> {
+        self.ask(path, "").await?;
+        self.read.clear();
+        Ok(())
+    }
+
+    /// Waits for the next event of the stream.
+    pub(crate) async fn beat(&mut self) -> io::Result<()> {
+        loop {
+            if let Some(event) = find(&self.read, b"data:") {
+                self.read.drain(..event + 5);
+                return Ok(());
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn ask(&mut self, path: &str, headers: &str) -> io::Result<()> {
+        self.written.clear();
+        write!(self.written, "GET {path}{}{headers}\r\n", self.common)?;
+        self.stream.write_all(&self.written).await
+    }
+
     async fn send_by(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<()> {
         self.written.clear();
         write!(

@@ -43,7 +43,7 @@ pub(super) async fn run(arguments: &Arguments, figures: &mut Figures) -> io::Res
     Ok(())
 }
 
-async fn load(server: &Server, backlog: usize) -> io::Result<()> {
+pub(super) async fn load(server: &Server, backlog: usize) -> io::Result<()> {
     let batches = Arc::new(AtomicUsize::new(backlog.div_ceil(BATCH)));
     let body: Arc<str> = format!("[{}]", vec![task(LABEL); BATCH].join(",")).into();
     let mut loaders = JoinSet::new();

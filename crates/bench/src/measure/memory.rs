@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::LABEL;
+use super::{LABEL, OBSERVED};
 use crate::arguments::Arguments;
 use crate::figures::{Figures, count};
 use crate::party::Agent;
@@ -11,7 +11,6 @@ use crate::server::Server;
 
 /// After this time what a start or a registration left behind has settled.
 const SETTLE: Duration = Duration::from_secs(3);
-const OBSERVED: Duration = Duration::from_secs(10);
 /// A wait is at most a third of the time after which an agent counts as gone: this makes it long enough for all
 /// waits of a measurement to be open at the same time.
 const TTL: &str = "45m";

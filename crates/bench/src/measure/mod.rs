@@ -2,6 +2,7 @@
 
 mod backlog;
 mod churn;
+mod dashboard;
 mod disk;
 mod flood;
 mod latency;
@@ -24,6 +25,8 @@ use crate::server::Server;
 const LABEL: &str = "count";
 /// What happens in this time of a run is not counted: caches fill, connections open.
 const WARM_UP: Duration = Duration::from_secs(1);
+/// How long the CPU is observed that a server takes by itself.
+const OBSERVED: Duration = Duration::from_secs(10);
 
 /// What can be measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +36,7 @@ pub(crate) enum Measure {
     Submit,
     Memory,
     Backlog,
+    Dashboard,
     Flood,
     Servers,
     Churn,
@@ -40,12 +44,13 @@ pub(crate) enum Measure {
 
 impl Measure {
     /// All of them, in the order in which they run.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Latency,
         Self::Lifecycles,
         Self::Submit,
         Self::Memory,
         Self::Backlog,
+        Self::Dashboard,
         Self::Flood,
         Self::Servers,
         Self::Churn,
@@ -59,6 +64,7 @@ impl Measure {
             "submit" => Some(Self::Submit),
             "memory" => Some(Self::Memory),
             "backlog" => Some(Self::Backlog),
+            "dashboard" => Some(Self::Dashboard),
             "flood" => Some(Self::Flood),
             "servers" => Some(Self::Servers),
             "churn" => Some(Self::Churn),
@@ -76,6 +82,7 @@ pub(crate) async fn run(arguments: &Arguments, figures: &mut Figures) -> io::Res
             Measure::Submit => submissions::run(arguments, figures).await?,
             Measure::Memory => memory::run(arguments, figures).await?,
             Measure::Backlog => backlog::run(arguments, figures).await?,
+            Measure::Dashboard => dashboard::run(arguments, figures).await?,
             Measure::Flood => flood::run(arguments, figures).await?,
             Measure::Servers => servers::run(arguments, figures).await?,
             Measure::Churn => churn::run(arguments, figures).await?,
