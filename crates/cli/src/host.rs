@@ -4,7 +4,7 @@
 //! tokens put in place, and at last requests are answered: a host that has started cannot fail to answer any more. It
 //! ends in the other direction.
 
-use std::io;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::configuration::reachable;
 use crate::failure::{Failure, Outcome};
 use crate::fleet::AllowanceEntry;
 use crate::open_files;
@@ -177,10 +178,25 @@ impl Host {
         }
     }
 
-    /// Where to open the dashboard as the administrator, once; none where that token was revoked.
-    pub(crate) async fn sign_in_link(&self, scheme: &str) -> Outcome<Option<String>> {
-        let base = format!("{scheme}://{}", self.address);
-        Ok(self.links.make(ADMIN, &base).await?)
+    /// Tells who stands at the terminal where to open the dashboard as the administrator, once. Nobody else is told: a log
+    /// may be read by many. Where that token was revoked, or cannot be read, there is no invitation.
+    pub(crate) async fn invite(&self, scheme: &str) {
+        let mut terminal = std::io::stderr();
+        if !terminal.is_terminal() {
+            return;
+        }
+        let base = format!("{scheme}://{}", reachable(self.address));
+        match self.links.make(ADMIN, &base).await {
+            Ok(Some(link)) => {
+                // A terminal that is gone by now needs no invitation.
+                let _ = writeln!(
+                    terminal,
+                    "dashboard: {link} (once, within ten minutes; then `adjutant token link`)"
+                );
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "no link to the dashboard could be made"),
+        }
     }
 
     /// Starts everything.

@@ -52,7 +52,7 @@
   /** What scrolls within a region, and what can be focused there, in order. */
   const SCROLLS = "pre, .tabs";
 
-  /** Replaces the regions that have changed. What somebody is typing into, or has chosen, stays. */
+  /** Replaces the regions that have changed. What somebody is typing into, has typed, or has chosen, stays. */
   function put(text) {
     const fresh = new DOMParser().parseFromString(text, "text/html");
     for (const region of fresh.querySelectorAll("[data-live]")) {
@@ -60,6 +60,7 @@
       if (!old || old.isEqualNode(region)) continue;
       const active = old.contains(document.activeElement) ? document.activeElement : null;
       if (active && active.matches("input, select, textarea")) continue;
+      if (old.querySelector("form[data-touched]")) continue;
       const choice = document.getSelection();
       if (choice && !choice.isCollapsed && old.contains(choice.anchorNode)) continue;
       const next = document.importNode(region, true);
@@ -112,6 +113,8 @@
       } else if (answer.ok) {
         again ||= answer.headers.get("adjutant-part") === "old";
         const text = await answer.text();
+        ahead = Date.parse(answer.headers.get("date")) - Date.now();
+        if (Math.abs(ahead) < 2000) ahead = 0; // The header tells whole seconds.
         // An answer that was overtaken by a newer one is old.
         if (own > shown) {
           shown = own;
@@ -170,9 +173,13 @@
     return two(Math.floor(seconds / 86400), "d", Math.floor((seconds % 86400) / 3600), "h");
   }
 
-  /** Counts times on. */
+  /** How far the server's clock is ahead of this one, in milliseconds, as of its last answer. */
+  let ahead = null;
+
+  /** Counts times on, by the server's clock. */
   function count() {
-    const now = Date.now();
+    if (ahead === null) return;
+    const now = Date.now() + ahead;
     for (const time of document.querySelectorAll("time[data-ago], time[data-for]")) {
       const text = length(now - Date.parse(time.dateTime)) + (time.hasAttribute("data-ago") ? " ago" : "");
       if (time.textContent !== text) time.textContent = text;
@@ -293,18 +300,38 @@
         await bulk(form);
         return;
       }
-      const saved = form.querySelector(".saved");
-      saved.textContent = "";
+      const region = form.closest("[data-live]").id;
+      const say = (text) => { document.querySelector(`#${region} .saved`).textContent = text; };
+      say("");
       await ask(form.dataset.method, form.dataset.action, collect(form));
-      saved.textContent = "Saved.";
+      // What another form on the page shows is old now as well, where it is about the same.
+      delete form.dataset.touched;
       await look("newest");
+      say("Saved.");
+      if (document.querySelector("form[data-touched]")) {
+        tell("Another form on this page was changed and is not saved. Where it has not been changed it still shows what was set before.", "warning");
+      }
     });
+  });
+
+  document.addEventListener("input", (event) => {
+    const form = event.target.closest?.("form[data-action]");
+    if (form) form.dataset.touched = "";
   });
 
   // Signing in: the code stands behind the `#`, which is sent to nobody by itself.
 
   async function signIn() {
     const state = byId("sign-in-state");
+    if (location.pathname !== "/sign-in") {
+      // Who follows a link from elsewhere comes without the session, which other sites cannot send along: from here the
+      // browser sends it. Once, since there may be none.
+      const tried = `tried ${location.pathname}`;
+      const last = Number(sessionStorage.getItem(tried) ?? 0);
+      sessionStorage.setItem(tried, String(Date.now()));
+      if (Date.now() - last > RETRY) location.replace(location.href);
+      return;
+    }
     const code = location.hash.slice(1);
     if (!code) return;
     history.replaceState(null, "", location.pathname);

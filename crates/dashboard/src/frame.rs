@@ -102,6 +102,7 @@ pub fn page(title: &str, place: Place, viewer: Viewer<'_>, content: &str) -> Mar
                     }
                     div.who {
                         span #pulse role="status" aria-live="polite" { "Connecting…" }
+                        a href="/docs" { "API" }
                         span.me dir="auto" title="The token that you signed in with" { (viewer.name) }
                         @if viewer.may_sign_out {
                             button.quiet type="button" data-sign-out { "Sign out" }

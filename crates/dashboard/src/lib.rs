@@ -7,6 +7,7 @@
 //! Where the data comes from, who may see a page, and how pages are kept fresh: the server's `dashboard`.
 
 pub mod agent;
+pub mod api;
 pub mod assets;
 pub mod dead_letters;
 pub mod events;

@@ -19,6 +19,8 @@ pub struct Index {
     pub fleet: wire::ScopeLimits,
     /// The models that are known here.
     pub models: Vec<ModelRow>,
+    /// How many more there are.
+    pub more_models: usize,
     /// The projects that are known here.
     pub projects: Vec<wire::ScopeLimits>,
     /// A page of agents.
@@ -66,7 +68,7 @@ pub enum ScopeView {
 pub fn index(view: &Index) -> Markup {
     html! {
         h1 { "Limits" }
-        p.faint { "A limit is a wall: nothing starts that would cross it. Open a scope to see and change what is set." }
+        p.faint { "A limit is a wall: nothing starts that would cross it. Open a scope to see and change what is set; repositories, and what is not listed, by name." }
         form.filter action=(Place::Limits.path()) method="get" {
             label { span { "Scope" } input name="scope" required maxlength="260" placeholder="agent:builder-1, model:opus, project:site, repo:owner/name, fleet"; }
             button type="submit" { "Open" }
@@ -79,7 +81,10 @@ pub fn index(view: &Index) -> Markup {
             h2 #models-title { "Models" }
             @if view.models.is_empty() {
                 (pieces::empty("No model is known yet.", &html! { "Models appear here once an agent names them or usage is reported. Any other is opened above: " code { "model:NAME" } "." }))
-            } @else { (models(&view.models)) }
+            } @else {
+                (models(&view.models))
+                @if view.more_models > 0 { p.faint { (view.more_models) " more are not listed. Open any of them above." } }
+            }
         }
         @if !view.projects.is_empty() {
             section #projects data-live aria-labelledby="projects-title" {
@@ -212,10 +217,10 @@ pub fn scope(view: &ScopePage) -> Markup {
 /// A form that sends its fields to the API as JSON.
 fn form(id: &str, title: &str, path: &str, may_edit: bool, hint: &Markup, fields: &Markup) -> Markup {
     html! {
-        section aria-labelledby={ (id) "-title" } {
+        section id=(id) data-live aria-labelledby={ (id) "-title" } {
             h2 id={ (id) "-title" } { (title) }
             p.faint { (hint) }
-            form.edit id=(id) data-action=(path) data-method="PUT" {
+            form.edit data-action=(path) data-method="PUT" {
                 fieldset disabled[!may_edit] {
                     legend.hidden { (title) }
                     div.fields { (fields) }

@@ -51,7 +51,6 @@ pub fn content(view: &Overview) -> Markup {
                     Some(Place::DeadLetters.path()), if of(Status::Failed) > 0 { "bad" } else { "" }))
                 (agents_tile(view))
             }
-            p.hidden role="status" aria-live="polite" { (of(Status::Pending)) " waiting, " (of(Status::InProgress)) " running" }
             @if view.tasks.iter().sum::<u64>() == 0 {
                 (pieces::empty("No task yet.", &html! {
                     "Submit one: " code { "adjutant task add \"Say hello\"" } ", and start a worker that takes it: "

@@ -68,14 +68,14 @@ pub(crate) fn chips(names: &[String], none: &str) -> Markup {
 /// How long ago something was; the script counts on.
 pub(crate) fn ago(time: Timestamp, now: Timestamp) -> Markup {
     html! {
-        time datetime=(time) title=(format::clock(time)) data-ago { (format::duration(now.since(time))) " ago" }
+        time datetime=(time) title={ (format::clock(time)) " UTC" } data-ago { (format::duration(now.since(time))) " ago" }
     }
 }
 
 /// How long something lasts by now.
 pub(crate) fn since(time: Timestamp, now: Timestamp) -> Markup {
     html! {
-        time datetime=(time) title=(format::clock(time)) data-for { (format::duration(now.since(time))) }
+        time datetime=(time) title={ (format::clock(time)) " UTC" } data-for { (format::duration(now.since(time))) }
     }
 }
 

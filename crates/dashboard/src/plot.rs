@@ -19,6 +19,13 @@ pub struct Series {
     pub values: Vec<Option<f64>>,
 }
 
+impl Series {
+    /// The value of the last whole minute: the one that runs has not had all of its own yet.
+    fn now(&self) -> Option<f64> {
+        self.values.iter().rev().nth(1).copied().flatten()
+    }
+}
+
 /// What the values are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unit {
@@ -46,7 +53,7 @@ impl Unit {
     }
 }
 
-/// A plot: one value a minute, up to now.
+/// A plot: one value a minute, up to the one that runs.
 #[derive(Clone, Debug)]
 pub struct Plot {
     /// What it shows.
@@ -79,7 +86,7 @@ impl Plot {
                             li {
                                 span class={ "key line-" (index) } aria-hidden="true" {}
                                 (series.name) " "
-                                b { (series.values.iter().rev().find_map(|value| *value).map_or_else(|| "–".to_owned(), |value| self.unit.write(value))) }
+                                b { (series.now().map_or_else(|| "–".to_owned(), |value| self.unit.write(value))) }
                             }
                         }
                     }

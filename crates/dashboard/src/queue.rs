@@ -1,6 +1,6 @@
 //! Tasks by state, a page at a time; and what the queue is made of.
 
-use adjutant_core::task::Status;
+use adjutant_core::task::{Priority, Status};
 use adjutant_core::time::Timestamp;
 use adjutant_wire as wire;
 use maud::{Markup, html};
@@ -18,8 +18,10 @@ pub struct Queue {
     pub counts: [u64; 6],
     /// Which state is shown; none is all.
     pub status: Option<Status>,
-    /// The first task of each priority that waits: the longest waiting of its kind.
-    pub oldest: Vec<wire::Task>,
+    /// The first in line of each priority.
+    pub first_in_line: Vec<wire::Task>,
+    /// Since when the longest-ready task of each priority is ready, in the order of [`Priority::ALL`].
+    pub ready_since: [Option<Timestamp>; 4],
     /// What the next in line ask for, where those who wait are shown.
     pub classes: Option<Classes>,
     /// The tasks of this page.
@@ -90,22 +92,25 @@ pub fn content(view: &Queue) -> Markup {
     }
 }
 
-/// Who waits longest, and what is asked for.
+/// Who is next, since when somebody could have started, and what is asked for.
 fn line(view: &Queue) -> Markup {
     html! {
         div.columns {
-            section aria-labelledby="oldest-title" {
-                h2 #oldest-title { "Oldest waiting, by priority" }
-                @if view.oldest.is_empty() {
+            section aria-labelledby="first-title" {
+                h2 #first-title { "First in line, by priority" }
+                @if view.first_in_line.is_empty() {
                     (pieces::empty("Nobody waits.", &html! { "Every task that could start has started." }))
                 } @else {
                     ul.rows {
-                        @for task in &view.oldest {
+                        @for task in &view.first_in_line {
                             li {
                                 div.row-head { (pieces::priority(task.priority)) (pieces::task_link(&task.id, &task.title)) }
                                 @if let Some(waiting) = &task.waiting { p.why { (pieces::waiting(waiting, view.now)) } }
                             }
                         }
+                    }
+                    @if let Some((priority, since)) = longest(view) {
+                        p.faint { "Ready for longest: a task of priority " (priority.name()) ", ready " (pieces::ago(since, view.now)) "." }
                     }
                 }
             }
@@ -117,6 +122,14 @@ fn line(view: &Queue) -> Markup {
             }
         }
     }
+}
+
+/// The priority of the task that has been ready for longest, and since when it is.
+fn longest(view: &Queue) -> Option<(Priority, Timestamp)> {
+    let ready = Priority::ALL.into_iter().zip(view.ready_since);
+    ready
+        .filter_map(|(priority, since)| Some((priority, since?)))
+        .min_by_key(|(_, since)| *since)
 }
 
 fn class_list(classes: &Classes) -> Markup {

@@ -4,14 +4,15 @@ use maud::{Markup, html};
 
 use crate::frame;
 
-/// The page that a sign-in link opens. The script reads the code behind the `#`, which no server and no log sees.
-pub fn page() -> Markup {
+/// The page that a sign-in link opens, and that stands where somebody is not signed in: `state` says why. The script
+/// reads the code behind the `#`, which no server and no log sees.
+pub fn page(state: &str) -> Markup {
     frame::bare(
         "Sign in",
         &html! {
             section data-sign-in {
                 h1 { "Sign in" }
-                p #sign-in-state role="status" aria-live="polite" { "This page needs a sign-in link." }
+                p #sign-in-state role="status" aria-live="polite" dir="auto" { (state) }
                 p { "On a machine where the command line reaches this server, run" }
                 pre { code { "adjutant token link" } }
                 p { "and open the link that it prints. A link works once, for ten minutes, and gives this browser the roles of the token that asked for it: "

@@ -16,11 +16,11 @@ pub struct Task {
     pub now: Timestamp,
     /// The task.
     pub task: wire::Task,
-    /// The events of this page, oldest first.
+    /// The events of this page, newest first.
     pub events: Vec<wire::Event>,
-    /// The address of its first events, where these are later ones.
+    /// The address of its newest events, where these are earlier ones.
     pub first: Option<String>,
-    /// The address of the events behind them.
+    /// The address of the events before them.
     pub next: Option<String>,
     /// The end of what it printed.
     pub output: Text,
@@ -77,10 +77,12 @@ pub fn content(view: &Task) -> Markup {
     let task = &view.task;
     html! {
         p.crumbs { a href="/dashboard/queue" { "Tasks" } " / task" }
+        // By itself, so that it is read out when it changes and not whenever something else does.
+        p.hidden #task-status data-live role="status" aria-live="polite" { (pieces::words(task.status.name())) }
         section #task data-live aria-label="The task" {
             div.title-line {
                 h1 dir="auto" { (task.title) }
-                span #task-status role="status" aria-live="polite" { (pieces::task_status(task.status)) }
+                (pieces::task_status(task.status))
                 (pieces::priority(task.priority))
             }
             p.id { (task.id) }
@@ -175,10 +177,10 @@ fn ids(ids: &[String], count: usize) -> Markup {
     }
 }
 
-/// Events, set apart by attempts.
+/// Events, the newest first, set apart by attempts.
 fn timeline(view: &Task) -> Markup {
     html! {
-        h2 #timeline-title { "Timeline" }
+        h2 #timeline-title { "Timeline, in UTC" }
         @if view.events.is_empty() {
             (pieces::empty("No events are kept.", &html! { "A server may forget events after some time." }))
         } @else {
@@ -272,6 +274,8 @@ fn texts(view: &Task) -> Markup {
 /// What each agent lacks.
 fn explain(explanation: &wire::Explanation, abilities: Abilities) -> Markup {
     const SHOWN: usize = 12;
+    // Some reasons differ from agent to agent.
+    const GROUPS: usize = 50;
     html! {
         h2 #explain-title { "What each agent lacks" }
         @if explanation.groups.is_empty() {
@@ -280,7 +284,7 @@ fn explain(explanation: &wire::Explanation, abilities: Abilities) -> Markup {
             table.stack {
                 thead { tr { th scope="col" { "What is missing" } th.number scope="col" { "Agents" } th scope="col" { "Among them" } } }
                 tbody {
-                    @for group in &explanation.groups {
+                    @for group in explanation.groups.iter().take(GROUPS) {
                         tr {
                             th scope="row" dir="auto" { (group.reason) }
                             td.number data-label="Agents" { (format::count(group.count)) }
@@ -288,6 +292,9 @@ fn explain(explanation: &wire::Explanation, abilities: Abilities) -> Markup {
                         }
                     }
                 }
+            }
+            @if explanation.groups.len() > GROUPS {
+                p.faint { "The first " (GROUPS) " of " (format::count(u64::try_from(explanation.groups.len()).unwrap_or(u64::MAX))) " reasons." }
             }
         }
     }

@@ -218,7 +218,8 @@ fn about_tasks(text: &str, abilities: Abilities) -> Vec<(&'static str, Markup)> 
                 now: now(),
                 counts: [1; 6],
                 status: Some(Status::Pending),
-                oldest: tasks(),
+                first_in_line: tasks(),
+                ready_since: [Some(now()); 4],
                 classes: Some(queue::Classes {
                     classes: vec![class],
                     looked_at: 2,
@@ -315,6 +316,7 @@ fn about_agents(text: &str, abilities: Abilities) -> Vec<(&'static str, Markup)>
             limits::index(&limits::Index {
                 now: now(),
                 fleet: usage("fleet"),
+                more_models: 7,
                 models: vec![limits::ModelRow {
                     model: model.clone(),
                     usage: usage(text),
@@ -337,7 +339,7 @@ fn about_agents(text: &str, abilities: Abilities) -> Vec<(&'static str, Markup)>
                 known_since: now(),
                 has_gaps: true,
                 fleet: usage("fleet"),
-                days: vec![(now(), Money::ZERO)],
+                days: vec![(now(), Money::ZERO, false)],
                 projects: vec![usage(text)],
                 models: vec![usage(text)],
                 agents: vec![usage(text)],

@@ -25,8 +25,8 @@ pub struct Trends {
     pub has_gaps: bool,
     /// What the fleet used.
     pub fleet: wire::ScopeLimits,
-    /// Cost by UTC day, newest first, as far as it was seen here.
-    pub days: Vec<(Timestamp, Money)>,
+    /// Cost by UTC day, newest first, as far as it was seen here, and whether all of the day was.
+    pub days: Vec<(Timestamp, Money, bool)>,
     /// What projects used.
     pub projects: Vec<wire::ScopeLimits>,
     /// What models used.
@@ -50,7 +50,7 @@ pub fn content(view: &Trends) -> Markup {
             div.plots { @for plot in &view.plots { (plot.show()) } }
             p.faint {
                 "Plots are kept in the memory of this server, from the events since " (pieces::at(view.known_since)) "."
-                @if view.has_gaps { " There were more events than are followed here, so that some are missing." }
+                @if view.has_gaps { " At times there were more events than are followed here: the lines have gaps there." }
             }
         }
         section #cost data-live aria-labelledby="cost-title" {
@@ -83,14 +83,14 @@ fn table(kind: &str, rows: &[wire::ScopeLimits], next: &str) -> Markup {
     }
 }
 
-fn days(days: &[(Timestamp, Money)]) -> Markup {
+fn days(days: &[(Timestamp, Money, bool)]) -> Markup {
     html! {
         @if days.is_empty() {
             (pieces::empty("Nothing was spent.", &html! { "Cost is what agents report, or tokens by the prices of their model." }))
         } @else {
             table {
                 thead { tr { th scope="col" { "UTC day" } th.number scope="col" { "Cost" } } }
-                tbody { @for (day, cost) in days { tr { th scope="row" { (format::day(*day)) } td.number { (format::dollars(*cost)) } } } }
+                tbody { @for (day, cost, is_whole) in days { tr { th scope="row" { (format::day(*day)) } td.number { @if !is_whole { span.faint { "at least " } } (format::dollars(*cost)) } } } }
             }
         }
     }

@@ -85,6 +85,14 @@ pub trait Reader: Send {
     /// The events of one task after `since`, at most `limit`.
     fn task_events(&mut self, task: TaskKey, since: u64, limit: usize) -> Result<Vec<Event>, StoreError>;
 
+    /// The latest events of a task whose number is below `before`, the newest first, at most `limit`.
+    fn task_events_before(
+        &mut self,
+        task: TaskKey,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError>;
+
     /// The newest live output of a task, at most 1 MiB.
     fn output(&mut self, task: TaskKey) -> Result<String, StoreError>;
 

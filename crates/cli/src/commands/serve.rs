@@ -1,7 +1,5 @@
 //! `adjutant serve`: a server that stays.
 
-use std::io::{IsTerminal as _, Write as _};
-
 use adjutant_server::Tls;
 use clap::Args;
 
@@ -90,7 +88,7 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     let mut host = Host::start(settings).await?;
     host.tell_room();
     say(format!("listening on {scheme}://{}", host.address))?;
-    invite(&host, scheme).await?;
+    host.invite(scheme).await;
     tokio::select! {
         signal = stop => {
             tracing::info!(signal, "stopping");
@@ -98,21 +96,6 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
         }
         failure = host.failed() => Err(failure),
     }
-}
-
-/// Tells who stands at the terminal where to open the dashboard. Nobody else is told: a log may be read by many.
-async fn invite(host: &Host, scheme: &str) -> Outcome {
-    let mut terminal = std::io::stderr();
-    if terminal.is_terminal()
-        && let Some(link) = host.sign_in_link(scheme).await?
-    {
-        // A terminal that is gone by now needs no invitation.
-        let _ = writeln!(
-            terminal,
-            "dashboard: {link} (once, within ten minutes; then `adjutant token link`)"
-        );
-    }
-    Ok(())
 }
 
 /// The certificate and the key, where both are given.

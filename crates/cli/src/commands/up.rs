@@ -112,6 +112,7 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     let mut host = Host::start(settings).await?;
     let url = format!("http://{}", crate::configuration::reachable(host.address));
     progress.line(&format!("listening on http://{}", host.address));
+    host.invite("http").await;
     let client = Client::new(&url, Some(tokens.own.token.clone()))?;
     let mut work = Work {
         arguments,

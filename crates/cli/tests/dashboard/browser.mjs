@@ -299,6 +299,21 @@ await step("a reader sees no buttons that it may not use", async () => {
   await other.close();
 });
 
+await step("the API is read and tried in the browser, from this server alone", async () => {
+  const docs = await context.newPage();
+  watch(docs);
+  const asked = [];
+  docs.on("request", (request) => asked.push(request.url()));
+  await docs.goto(`${url}/docs`);
+  await docs.getByRole("button", { name: "GET /v1/health" }).first().click();
+  await docs.getByRole("button", { name: "Try it out" }).click();
+  await docs.getByRole("button", { name: "Execute" }).click();
+  await docs.locator(".live-responses-table .response-col_status", { hasText: "200" }).waitFor();
+  const elsewhere = asked.filter((address) => !address.startsWith(`${url}/`) && !address.startsWith("data:"));
+  assert.deepEqual(elsewhere, []);
+  await docs.close();
+});
+
 await step("who signs out is out", async () => {
   await page.goto(`${url}/`);
   await page.getByRole("button", { name: "Sign out" }).click();

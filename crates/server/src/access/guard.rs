@@ -34,7 +34,8 @@ use crate::{dashboard, reply};
 /// Answers up to this size are not counted: they fit into what the system holds for a connection.
 const SMALL_ANSWER_BYTES: u64 = 64 << 10;
 
-/// What pages may do: nothing that is not of this server, no script or style in the markup, and in nobody's frame.
+/// What pages may do where they do not say otherwise: nothing that is not of this server, no script or style in the
+/// markup, and in nobody's frame.
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Where a request came from.
@@ -72,7 +73,10 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
     {
         response.headers_mut().insert(ALLOW, methods);
     }
-    reply::set(&mut response, CONTENT_SECURITY_POLICY, POLICY);
+    response
+        .headers_mut()
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static(POLICY));
     reply::set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
     let (status, took) = (response.status(), started.elapsed());
     let endpoint = matched.as_ref().map(MatchedPath::as_str);

@@ -11,8 +11,10 @@ use crate::token::{NoRandomness, digest, secret};
 
 /// How long a link may be used.
 pub(crate) const LIFETIME: Duration = Duration::from_mins(10);
-/// Links that wait to be used; beyond that the oldest are forgotten.
-const MAX_LINKS: usize = 100;
+/// Links of one token that wait to be used; beyond that its oldest is forgotten.
+const MAX_OF_ONE: usize = 10;
+/// Links of all tokens; beyond that the oldest is forgotten.
+const MAX_LINKS: usize = 1_000;
 
 /// Links that were made and not used yet.
 #[derive(Default)]
@@ -33,11 +35,14 @@ impl Links {
         let code = secret()?;
         let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|_, link| now.duration_since(link.made_at) < LIFETIME);
-        if links.len() >= MAX_LINKS
-            && let Some(oldest) = links
-                .iter()
-                .min_by_key(|(_, link)| link.made_at)
-                .map(|(code, _)| *code)
+        let of_this = links.values().filter(|link| link.token == token).count();
+        let oldest = links
+            .iter()
+            .filter(|(_, link)| of_this < MAX_OF_ONE || link.token == token)
+            .min_by_key(|(_, link)| link.made_at)
+            .map(|(code, _)| *code);
+        if (of_this >= MAX_OF_ONE || links.len() >= MAX_LINKS)
+            && let Some(oldest) = oldest
         {
             links.remove(&oldest);
         }
@@ -69,15 +74,22 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_for_links_is_bounded() {
+    fn who_makes_many_links_loses_its_own_and_the_memory_for_all_is_bounded() {
         let (links, now) = (Links::default(), Instant::now());
-        let first = links.make([0; 32], now).unwrap();
-        for number in 1..=MAX_LINKS {
-            links
-                .make([1; 32], now + Duration::from_millis(number as u64))
-                .unwrap();
+        let after = |millis: usize| now + Duration::from_millis(millis as u64);
+        let others = links.make([0; 32], now).unwrap();
+        let first = links.make([1; 32], after(1)).unwrap();
+        for number in 0..MAX_LINKS {
+            links.make([1; 32], after(2 + number)).unwrap();
+        }
+        assert_eq!(links.0.lock().unwrap().len(), MAX_OF_ONE + 1);
+        assert_eq!(links.take(&first, after(MAX_LINKS)), None);
+        assert_eq!(links.take(&others, after(MAX_LINKS)), Some([0; 32]));
+        for token in 0..2 * MAX_LINKS {
+            let mut digest = [2; 32];
+            digest[..8].copy_from_slice(&token.to_le_bytes());
+            links.make(digest, after(MAX_LINKS + token)).unwrap();
         }
         assert_eq!(links.0.lock().unwrap().len(), MAX_LINKS);
-        assert_eq!(links.take(&first, now + Duration::from_secs(1)), None);
     }
 }

@@ -211,6 +211,8 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         GET    "/dashboard/trends"                   READ                          [] page;
         GET    "/dashboard/events"                   SUBMIT | READ                 [] page;
         GET    "/dashboard/pulse"                    SUBMIT | READ                 [] protocol;
+        GET    "/docs"                               SUBMIT | READ | AGENT         [] page;
+        GET    "/docs/{file}"                        OPEN                          [] protocol;
         GET    "/dashboard/style.css"                OPEN                          [] protocol;
         GET    "/dashboard/dashboard.js"             OPEN                          [] protocol;
         GET    "/dashboard/icon.svg"                 OPEN                          [] protocol;

@@ -2,7 +2,7 @@
 //!
 //! A content is good for who was told of nothing newer. While events pour in, a content that took long to load is shown
 //! for longer, so that a page which stays open costs a bounded share of the time, however many look at it; who gets it is
-//! told that there is more to come.
+//! told that there is more to come. Who opens a page gets a content whose loading began after that.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,10 +18,10 @@ use crate::failure::Failure;
 const OLDEST: Duration = Duration::from_secs(5);
 /// After it was loaded a content is shown for so many times as long as that took.
 const REST_FACTOR: u32 = 20;
-/// Contents that are kept; beyond that the oldest are forgotten.
+/// Contents that are kept; beyond that those that are too old are forgotten, then all.
 const MAX_KEPT: usize = 256;
-/// What is larger is not kept.
-const MAX_BYTES: usize = 512 << 10;
+/// The most bytes of them.
+const MAX_BYTES: usize = 16 << 20;
 
 /// The address of a page, and who looks at it.
 type Key = (String, Abilities);
@@ -34,8 +34,8 @@ struct Content {
     text: Bytes,
     /// It shows all events up to this one.
     seq: u64,
+    began: Instant,
     at: Instant,
-    took: Duration,
 }
 
 /// What a visitor must see.
@@ -43,8 +43,8 @@ struct Content {
 pub(super) struct Need {
     /// All events up to this one.
     pub(super) least_seq: u64,
-    /// Whether it is to be loaded in any case: not every change is an event.
-    pub(super) anew: bool,
+    /// Its loading must have begun after this: not every change is an event.
+    pub(super) after: Option<Instant>,
 }
 
 /// A content as it is shown.
@@ -57,9 +57,19 @@ pub(super) struct Shown {
 
 impl Content {
     fn is_good(&self, need: Need) -> bool {
-        let age = self.at.elapsed();
-        let rests = age < self.took * REST_FACTOR;
-        !need.anew && age < OLDEST && (self.seq >= need.least_seq || rests)
+        match need.after {
+            Some(after) => self.began >= after && self.seq >= need.least_seq,
+            None => self.rests() || (self.at.elapsed() < OLDEST && self.seq >= need.least_seq),
+        }
+    }
+
+    /// Whether it is too early to load it again.
+    fn rests(&self) -> bool {
+        self.at.elapsed() < (self.at - self.began) * REST_FACTOR
+    }
+
+    fn is_of_use(&self) -> bool {
+        self.rests() || self.at.elapsed() < OLDEST
     }
 }
 
@@ -79,13 +89,13 @@ impl Contents {
                 is_newest: content.seq >= need.least_seq,
             });
         }
-        let started = Instant::now();
+        let began = Instant::now();
         let text = Bytes::from(load.await?.into_string());
-        *place = (text.len() <= MAX_BYTES).then(|| Content {
+        *place = Some(Content {
             text: text.clone(),
             seq: need.least_seq,
+            began,
             at: Instant::now(),
-            took: started.elapsed(),
         });
         Ok(Shown {
             text,
@@ -95,16 +105,18 @@ impl Contents {
 
     fn place(&self, key: Key) -> Arc<Turn<Option<Content>>> {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if places.len() >= MAX_KEPT && !places.contains_key(&key) {
+        if !places.contains_key(&key) {
+            let mut bytes = 0;
             // A place that is being filled stays: who waits for it holds it.
             places.retain(|_, place| {
-                place.try_lock().map_or(true, |content| {
-                    content
-                        .as_ref()
-                        .is_some_and(|content| content.at.elapsed() < OLDEST)
-                })
+                let Ok(content) = place.try_lock() else {
+                    return true;
+                };
+                let kept = content.as_ref().filter(|content| content.is_of_use());
+                bytes += kept.map_or(0, |content| content.text.len());
+                kept.is_some()
             });
-            if places.len() >= MAX_KEPT {
+            if places.len() >= MAX_KEPT || bytes >= MAX_BYTES {
                 places.clear();
             }
         }
@@ -133,14 +145,17 @@ mod tests {
     fn up_to(least_seq: u64) -> Need {
         Need {
             least_seq,
-            anew: false,
+            after: None,
         }
     }
 
     async fn text(contents: &Contents, need: Need, text: &str) -> String {
         let shown = get(contents, 0, need, text).await;
-        // Beyond the time for which it rests.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // As if its loading had taken no time: it does not rest.
+        let place = contents.place(key(0));
+        let mut place = place.lock().await;
+        let content = place.as_mut().unwrap();
+        content.began = content.at;
         String::from_utf8(shown.text.to_vec()).unwrap()
     }
 
@@ -156,11 +171,11 @@ mod tests {
             let shown = text(&contents, up_to(seq), loaded).await;
             assert!(shown.contains(expected), "{seq} {loaded}");
         }
-        let need = Need {
-            least_seq: 2,
-            anew: true,
-        };
-        assert!(text(&contents, need, "four").await.contains("four"));
+        let after = Some(Instant::now());
+        let opened = Need { least_seq: 2, after };
+        assert!(text(&contents, opened, "four").await.contains("four"));
+        // Who came at the same time, and waited until the other had it, sees the same.
+        assert!(text(&contents, opened, "five").await.contains("four"));
     }
 
     #[tokio::test]
@@ -168,7 +183,7 @@ mod tests {
         let contents = Contents::default();
         let dear = async {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            Ok(adjutant_dashboard::sign_in::page())
+            Ok(adjutant_dashboard::sign_in::page("x"))
         };
         assert!(contents.get(key(0), up_to(1), dear).await.unwrap().is_newest);
         assert!(!get(&contents, 0, up_to(2), "two").await.is_newest);
@@ -181,5 +196,15 @@ mod tests {
             get(&contents, number, up_to(1), "x").await;
         }
         assert!(contents.0.lock().unwrap().len() <= MAX_KEPT);
+        let large = "x".repeat(MAX_BYTES / 4);
+        for number in 0..20 {
+            get(&contents, number, up_to(2), &large).await;
+        }
+        let held = contents.0.lock().unwrap();
+        let bytes = |place: &Arc<Turn<Option<Content>>>| {
+            let content = place.try_lock().unwrap();
+            content.as_ref().map_or(0, |content| content.text.len())
+        };
+        assert!(held.values().map(bytes).sum::<usize>() <= MAX_BYTES + large.len() * 2);
     }
 }

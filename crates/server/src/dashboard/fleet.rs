@@ -8,12 +8,13 @@ use adjutant_core::limit::Scope;
 use adjutant_core::name::AgentId;
 use adjutant_dashboard::frame::Place;
 use adjutant_dashboard::{agent, fleet};
+use adjutant_engine::clock::wall;
 use adjutant_store::TaskFilter;
 use axum::extract::State;
 use futures_util::future::try_join_all;
 
 use super::tasks::{pages, position};
-use super::{PAGE, Page, Visit, now, tasks};
+use super::{PAGE, Page, Visit, tasks};
 use crate::access::caller::Caller;
 use crate::app::{App, unexpected};
 use crate::extract::AgentPath;
@@ -53,7 +54,7 @@ pub(super) async fn show_fleet(State(app): State<App>, visit: Visit) -> Page {
             u64::try_from(count).unwrap_or(u64::MAX)
         });
         Ok(fleet::content(&fleet::Fleet {
-            now: now(),
+            now: wall(),
             counts,
             status: selection.status,
             search: selection.search.clone(),
@@ -167,7 +168,7 @@ pub(super) async fn show_agent(
         let (held, next) = tasks::read(&app, &caller, filter).await?;
         let (first, next) = pages(&format!("/dashboard/agents/{id}"), after, next);
         Ok(agent::content(&agent::Agent {
-            now: now(),
+            now: wall(),
             agent: row.agent,
             allowance: row.allowance,
             usage: row.usage,

@@ -1,6 +1,7 @@
 //! Limits: the list of scopes, and one scope.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use adjutant_core::command::Command;
 use adjutant_core::limit::Scope;
@@ -9,11 +10,12 @@ use adjutant_core::rejection::Rejection;
 use adjutant_dashboard::frame::Place;
 use adjutant_dashboard::limits::{Index, ModelRow, ScopePage, ScopeView};
 use adjutant_dashboard::{Markup, limits};
+use adjutant_engine::clock::wall;
 use adjutant_wire as wire;
 use axum::extract::State;
 use futures_util::future::try_join_all;
 
-use super::{PAGE, Page, Visit, fleet, now};
+use super::{PAGE, Page, Visit, fleet, trends};
 use crate::access::caller::Caller;
 use crate::app::{App, Standing};
 use crate::failure::Failure;
@@ -21,6 +23,8 @@ use crate::{parse, view};
 
 /// Models that are listed.
 const MOST_MODELS: usize = 50;
+/// The list does not wait for longer until it is known who has spent.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// `/dashboard/limits`: of one scope where it is named, else the list.
 pub(super) async fn show(State(app): State<App>, visit: Visit) -> Page {
@@ -45,9 +49,11 @@ pub(super) async fn show(State(app): State<App>, visit: Visit) -> Page {
 
 async fn index(app: &App, caller: &Caller, after: Option<String>) -> Result<Markup, Failure> {
     let all = app.fleet(caller).await?;
+    trends::catch_up(app, PATIENCE).await;
     let known = app.dashboard.feed.spenders();
     let mut models: BTreeSet<ModelName> = known.models.into_iter().collect();
     models.extend(all.iter().flat_map(|agent| agent.models.iter().cloned()));
+    let more_models = models.len().saturating_sub(MOST_MODELS);
     let models = models.into_iter().take(MOST_MODELS).map(|model| async move {
         let standing = standing(app, caller, Scope::Model(model.clone())).await?;
         Ok::<_, Failure>(ModelRow {
@@ -62,9 +68,10 @@ async fn index(app: &App, caller: &Caller, after: Option<String>) -> Result<Mark
     let next = (end < all.len() && end > begin)
         .then(|| format!("{}?after={}", Place::Limits.path(), all[end - 1].id));
     Ok(limits::index(&Index {
-        now: now(),
+        now: wall(),
         fleet: scope_limits(app, caller, Scope::Fleet).await?,
         models: try_join_all(models).await?,
+        more_models,
         projects: all_limits(app, caller, known.projects.into_iter().map(Scope::Project)).await?,
         agents: fleet::rows(app, caller, &all[begin..end]).await?,
         first: after.map(|_| Place::Limits.path().to_owned()),

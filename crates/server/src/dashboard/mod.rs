@@ -7,6 +7,7 @@
 //! # Not here
 //! What pages look like: `adjutant-dashboard`. What buttons do: the API. Signing in: [`crate::routes::sign_in`].
 
+mod api;
 mod contents;
 mod fleet;
 mod limits;
@@ -17,12 +18,11 @@ mod tasks;
 mod trends;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use adjutant_core::agent::Agent;
 use adjutant_core::command::{Answer, Command};
 use adjutant_core::rejection::{Rejection, Slug};
-use adjutant_core::time::Timestamp;
 use adjutant_dashboard::assets::{self, Asset};
 use adjutant_dashboard::frame::{self, Place, Viewer};
 use adjutant_dashboard::{Abilities, Markup, sign_in};
@@ -31,7 +31,7 @@ use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::header::{CACHE_CONTROL, REFERRER_POLICY, X_FRAME_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, REFERRER_POLICY, X_FRAME_OPTIONS};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,9 @@ const PAGE: usize = 50;
 /// The header by which the script asks for the content of a page alone, and is told that there is more to come.
 const PART: HeaderName = HeaderName::from_static("adjutant-part");
 
+/// What the page says that a sign-in link opens, until its code was looked at.
+const NO_CODE: &str = "This page needs a sign-in link.";
+
 /// Its value when what others saw a moment ago will do.
 const SHARED: &str = "content";
 
@@ -67,10 +70,13 @@ pub(crate) struct Dashboard {
 impl Dashboard {
     /// Starts to feel for changes.
     pub(crate) fn start(handle: &Handle, shutdown: &CancellationToken) -> Self {
+        let feed = Arc::new(Feed::default());
+        let (followed, handle_of_feed, end) = (Arc::clone(&feed), handle.clone(), shutdown.clone());
+        tokio::spawn(async move { followed.follow(&handle_of_feed, &end).await });
         Self {
             contents: Contents::default(),
             pulse: Pulse::start(handle.last_seq(), shutdown.clone()),
-            feed: Arc::default(),
+            feed,
             counts: Steady::default(),
             agents: Steady::default(),
         }
@@ -91,7 +97,12 @@ pub(crate) fn routes() -> Router<App> {
         .route("/dashboard/trends", get(trends::show))
         .route("/dashboard/events", get(overview::show_events))
         .route("/dashboard/pulse", get(pulse::follow))
-        .route("/sign-in", get(async || html(StatusCode::OK, sign_in::page())))
+        .route("/docs", get(api::show))
+        .route("/docs/{file}", get(api::file))
+        .route(
+            "/sign-in",
+            get(async || html(StatusCode::OK, sign_in::page(NO_CODE))),
+        )
         .route(assets::STYLE.path, get(async || asset(assets::STYLE)))
         .route(assets::SCRIPT.path, get(async || asset(assets::SCRIPT)))
         .route(assets::ICON.path, get(async || asset(assets::ICON)))
@@ -102,11 +113,16 @@ pub(crate) fn refusal(rejection: &Rejection) -> Response {
     let code = rejection.slug.code();
     let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let page = if rejection.slug == Slug::Unauthorized {
-        sign_in::page()
+        sign_in::page(&rejection.message)
     } else {
         sign_in::refusal(code, &rejection.message, &rejection.details)
     };
-    html(status, page)
+    let mut response = Failure(rejection.clone()).into_response();
+    response.headers_mut().remove(CONTENT_LENGTH);
+    let (page, body) = html(status, page).into_parts();
+    response.headers_mut().extend(page.headers);
+    *response.body_mut() = body;
+    response
 }
 
 /// Why there is no page.
@@ -149,8 +165,9 @@ struct Visit {
     address: String,
     /// Whether the content alone is asked for.
     part: bool,
-    /// Whether the newest is asked for, since the visitor has just changed something.
+    /// Whether the newest is asked for: a page is opened, or the visitor has just changed something.
     fresh: bool,
+    came: Instant,
     /// Whether there is a session to end.
     by_session: bool,
 }
@@ -159,6 +176,7 @@ impl FromRequestParts<App> for Visit {
     type Rejection = NoPage;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, NoPage> {
+        let came = Instant::now();
         let part = parts.headers.get(PART).cloned();
         let caller = Caller::from_request_parts(parts, app).await?;
         Ok(Self {
@@ -170,6 +188,7 @@ impl FromRequestParts<App> for Visit {
                 .map_or_else(String::new, ToString::to_string),
             part: part.is_some(),
             fresh: part.is_none_or(|part| part != SHARED),
+            came,
             by_session: app.sessions.token(&parts.headers, SystemTime::now()).is_some(),
         })
     }
@@ -203,7 +222,7 @@ impl Visit {
             } else {
                 app.dashboard.pulse.told()
             },
-            anew: self.fresh,
+            after: self.fresh.then_some(self.came),
         };
         let key = (self.address, abilities);
         let content = app.dashboard.contents.get(key, need, load).await?;
@@ -226,10 +245,13 @@ impl Visit {
 }
 
 impl App {
-    /// How many tasks are in each state, as of a moment ago.
+    /// How many tasks are in each state; as of a moment ago where they have to be counted.
     async fn task_counts(&self) -> Result<[u64; 6], Failure> {
+        if let Some(counts) = self.handle.tally().tasks() {
+            return Ok(counts);
+        }
         let app = self.clone();
-        let read = async move { Ok(app.handle.query(|reader| reader.counts()).await?) };
+        let read = async move { Ok(app.handle.task_counts().await?) };
         self.dashboard.counts.get(read).await
     }
 
@@ -248,12 +270,4 @@ impl App {
         };
         self.dashboard.agents.get(read).await
     }
-}
-
-/// The wall clock, for ages. Whatever is decided has the time of its turn.
-fn now() -> Timestamp {
-    let elapsed = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
 }

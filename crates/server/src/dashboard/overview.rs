@@ -7,12 +7,13 @@ use adjutant_core::limit::Scope;
 use adjutant_core::task::Status;
 use adjutant_dashboard::frame::Place;
 use adjutant_dashboard::{events, overview};
+use adjutant_engine::clock::wall;
 use adjutant_store::TaskFilter;
 use adjutant_wire as wire;
 use axum::extract::State;
 
 use super::limits::scope_limits;
-use super::{Page, Visit, now, tasks, trends};
+use super::{Page, Visit, tasks, trends};
 use crate::app::App;
 use crate::failure::Failure;
 use crate::view;
@@ -46,7 +47,7 @@ pub(super) async fn show(State(app): State<App>, visit: Visit) -> Page {
         };
         trends::catch_up(&app, PATIENCE).await;
         Ok(overview::content(&overview::Overview {
-            now: now(),
+            now: wall(),
             tasks: app.task_counts().await?,
             agents: AgentStatus::ALL.map(|status| {
                 let count = agents.iter().filter(|agent| agent.status() == status).count();
@@ -57,7 +58,7 @@ pub(super) async fn show(State(app): State<App>, visit: Visit) -> Page {
             plots: app
                 .dashboard
                 .feed
-                .plots(now(), MINUTES)
+                .plots(wall(), MINUTES)
                 .into_iter()
                 .take(2)
                 .collect(),
@@ -73,7 +74,7 @@ pub(super) async fn show_events(State(app): State<App>, visit: Visit) -> Page {
     let (abilities, owned) = (visit.abilities(), app.clone());
     let load = async move {
         Ok(events::content(&events::Events {
-            now: now(),
+            now: wall(),
             events: latest(&owned, MANY_EVENTS).await?,
             abilities,
         }))

@@ -20,7 +20,7 @@ use crate::access::directory::Pass;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::reply;
-use crate::stream::{KEEP_ALIVE, place, until_over};
+use crate::stream::{KEEP_ALIVE, look_at_token, place, until_over};
 
 /// The time between two beats.
 const BEAT: Duration = Duration::from_secs(1);
@@ -90,6 +90,7 @@ impl Listener {
             self.beats.mark_changed();
             return Some(Bytes::from_static(b"retry: 1000\n\n"));
         }
+        look_at_token(&self.app, self.pass).await;
         let beat = timeout(KEEP_ALIVE, self.beats.changed());
         tokio::select! {
             biased;

@@ -1,12 +1,13 @@
-//! A figure that is dear to read: read again in the background, never for more than a small share of the time.
+//! A figure that may be dear to read: where it is, it is read again in the background, never for more than a small share
+//! of the time, and is a moment old. Where it is not, whoever looks has it as it is.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 
-/// The shortest time between two readings.
-const LEAST_REST: Duration = Duration::from_secs(1);
+/// A reading that takes no longer is waited for.
+const CHEAP: Duration = Duration::from_millis(5);
 /// A reading is followed by so many times as long without one: it takes two percent of a core at most.
 const REST_FACTOR: u32 = 50;
 /// What is older is not shown while it is read again.
@@ -38,8 +39,13 @@ impl<T> Default for Steady<T> {
 }
 
 impl<T> Reading<T> {
+    /// Whether it does while it is read again.
+    fn is_fair(&self) -> bool {
+        self.is_new() || (self.took > CHEAP && self.at.elapsed() < OLDEST)
+    }
+
     fn is_new(&self) -> bool {
-        self.at.elapsed() < LEAST_REST.max(self.took * REST_FACTOR)
+        self.at.elapsed() < self.took * REST_FACTOR
     }
 }
 
@@ -49,10 +55,7 @@ impl<T: Clone + Send + 'static> Steady<T> {
         &self,
         read: impl Future<Output = Result<T, Failure>> + Send + 'static,
     ) -> Result<T, Failure> {
-        if let Some(last) = self
-            .last()
-            .filter(|last| last.is_new() || last.at.elapsed() < OLDEST)
-        {
+        if let Some(last) = self.last().filter(Reading::is_fair) {
             if !last.is_new()
                 && let Ok(turn) = Arc::clone(&self.0.turn).try_lock_owned()
             {
@@ -102,10 +105,30 @@ mod tests {
         let (steady, readings) = (Steady::default(), Arc::new(AtomicUsize::new(0)));
         for _ in 0..100 {
             let readings = Arc::clone(&readings);
-            let read = async move { Ok(readings.fetch_add(1, Ordering::Relaxed)) };
+            let read = async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok(readings.fetch_add(1, Ordering::Relaxed))
+            };
             assert_eq!(steady.get(read).await.unwrap(), 0);
         }
         assert_eq!(readings.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn what_is_cheap_is_never_shown_when_it_is_old() {
+        let reading = |took, age| Reading {
+            value: (),
+            at: Instant::now().checked_sub(age).unwrap(),
+            took,
+        };
+        for (took, age, is_fair) in [
+            (CHEAP, CHEAP * 10, true),
+            (CHEAP, CHEAP * (REST_FACTOR + 1), false),
+            (CHEAP * 2, CHEAP * 2 * (REST_FACTOR + 1), true),
+            (CHEAP * 2, OLDEST, false),
+        ] {
+            assert_eq!(reading(took, age).is_fair(), is_fair, "{took:?} {age:?}");
+        }
     }
 
     #[tokio::test]

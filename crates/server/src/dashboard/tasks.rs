@@ -10,12 +10,13 @@ use adjutant_dashboard::frame::Place;
 use adjutant_dashboard::queue::{Class, Classes};
 use adjutant_dashboard::task::{MOST_TEXT, Text};
 use adjutant_dashboard::{Abilities, dead_letters, queue, task};
+use adjutant_engine::clock::wall;
 use adjutant_store::{StoredTask, TaskFilter};
 use adjutant_wire as wire;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect};
 
-use super::{NoPage, PAGE, Page, Visit, now};
+use super::{NoPage, PAGE, Page, Visit};
 use crate::access::caller::Caller;
 use crate::app::{App, unexpected};
 use crate::extract::TaskPath;
@@ -59,10 +60,15 @@ async fn queue_content(
         ..TaskFilter::default()
     };
     let is_line = status == Some(Status::Pending);
-    let (oldest, classes) = if is_line {
-        (oldest(app, caller).await?, Some(classes(app).await?))
+    let (first_in_line, ready_since, classes) = if is_line {
+        let ready_since = app.handle.query(|reader| reader.ready_since()).await?;
+        (
+            first_in_line(app, caller).await?,
+            ready_since,
+            Some(classes(app).await?),
+        )
     } else {
-        (Vec::new(), None)
+        (Vec::new(), [None; 4], None)
     };
     let (tasks, next) = read(app, caller, filter).await?;
     let base = match status {
@@ -71,10 +77,11 @@ async fn queue_content(
     };
     let (first, next) = pages(&base, after, next);
     Ok(queue::content(&queue::Queue {
-        now: now(),
+        now: wall(),
         counts: app.task_counts().await?,
         status,
-        oldest,
+        first_in_line,
+        ready_since,
         classes,
         tasks,
         first,
@@ -83,8 +90,8 @@ async fn queue_content(
     }))
 }
 
-/// The first in line of each priority: nobody of it waits longer.
-async fn oldest(app: &App, caller: &Caller) -> Result<Vec<wire::Task>, Failure> {
+/// The first in line of each priority.
+async fn first_in_line(app: &App, caller: &Caller) -> Result<Vec<wire::Task>, Failure> {
     let first = app
         .handle
         .query(|reader| {
@@ -153,13 +160,10 @@ pub(super) async fn find(visit: Visit) -> Page {
 /// `/dashboard/tasks/{id}`.
 pub(super) async fn show_task(State(app): State<App>, path: Result<TaskPath, Failure>, visit: Visit) -> Page {
     let TaskPath(id) = path?;
-    let since = visit
-        .params
-        .number("since", 0..=i64::MAX.unsigned_abs())?
-        .unwrap_or(0);
+    let before = visit.params.number("before", 1..=i64::MAX.unsigned_abs())?;
     let (abilities, caller, owned) = (visit.abilities(), visit.caller.clone(), app.clone());
     let title = id.to_string();
-    let load = async move { task_content(&owned, &caller, abilities, id, since).await };
+    let load = async move { task_content(&owned, &caller, abilities, id, before).await };
     visit.answer(&app, &title, Place::Queue, load).await
 }
 
@@ -168,13 +172,16 @@ async fn task_content(
     caller: &Caller,
     abilities: Abilities,
     id: TaskId,
-    since: u64,
+    before: Option<u64>,
 ) -> Result<adjutant_dashboard::Markup, Failure> {
     let stored = app.stored_task(id.clone()).await?;
     let (key, plain) = (stored.task.key, std::sync::Arc::clone(&stored.task));
     let (mut events, output) = app
         .handle
-        .query(move |reader| Ok((reader.task_events(key, since, EVENTS + 1)?, reader.output(key)?)))
+        .query(move |reader| {
+            let events = reader.task_events_before(key, before.unwrap_or(u64::MAX), EVENTS + 1)?;
+            Ok((events, reader.output(key)?))
+        })
         .await?;
     let more = events.len() > EVENTS;
     events.truncate(EVENTS);
@@ -182,7 +189,7 @@ async fn task_content(
     let next = events
         .last()
         .filter(|_| more)
-        .map(|last| format!("{path}?since={}", last.seq));
+        .map(|last| format!("{path}?before={}", last.seq));
     let waits = matches!(plain.status, Status::Pending | Status::Blocked);
     let explanation = if waits {
         match app.ask(caller.actor.clone(), Command::Explain(plain)).await? {
@@ -194,10 +201,10 @@ async fn task_content(
     };
     let task = one(app.present_stored(&caller.actor, vec![stored]).await?)?;
     Ok(task::content(&task::Task {
-        now: now(),
+        now: wall(),
         task,
         events: events.iter().map(view::ops::event).collect(),
-        first: (since > 0).then_some(path),
+        first: before.map(|_| path),
         next,
         output: Text::tail(&output, MOST_TEXT),
         explanation,
@@ -221,7 +228,7 @@ pub(super) async fn show_dead_letters(State(app): State<App>, visit: Visit) -> P
         let (first, next) = pages(Place::DeadLetters.path(), after, next);
         let counts = app.task_counts().await?;
         Ok(dead_letters::content(&dead_letters::DeadLetters {
-            now: now(),
+            now: wall(),
             count: counts[usize::from(Status::Failed.code())],
             tasks,
             first,

@@ -9,12 +9,13 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
-use http::header::{CACHE_CONTROL, HOST, SET_COOKIE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access::caller::forbidden;
 use crate::access::guard::Peer;
 use crate::access::links::LIFETIME;
 use crate::app::App;
@@ -39,7 +40,8 @@ pub(crate) fn browser_routes() -> Router<App> {
 /// Make a link that signs a browser in to the dashboard
 ///
 /// It works once, for ten minutes, at the server that made it, and gives the browser the roles of the token that asked
-/// for it. Who revokes that token ends the session as well.
+/// for it. Who revokes that token ends the session as well. It is made for a token, not for a session: a session does not
+/// outlive its seven days.
 #[utoipa::path(
     post, path = "/api/sign-in-links", tag = "tokens",
     responses((status = 201, body = wire::SignInLink))
@@ -49,6 +51,11 @@ async fn create_sign_in_link(
     headers: HeaderMap,
     input: Input<MaybeObject<Nothing>>,
 ) -> Result<Response, Failure> {
+    if input.caller.pass.is_some() && !headers.contains_key(AUTHORIZATION) {
+        return Err(forbidden("a session makes no further sessions")
+            .with_details("make the link with a token: `adjutant token link`")
+            .into());
+    }
     let base = base(&app, &headers);
     let url = match input.caller.pass {
         Some(pass) => {
@@ -84,7 +91,8 @@ struct Code {
     code: String,
 }
 
-/// Turns the code of a link into a session. Wrong codes count as unknown tokens do.
+/// Turns the code of a link into a session. Wrong codes count as unknown tokens do, and a good one is taken however many
+/// wrong ones came from the same address: nobody guesses one.
 async fn sign_in(State(app): State<App>, request: Request) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
     let peer = parts.extensions.get::<Peer>();
@@ -92,10 +100,7 @@ async fn sign_in(State(app): State<App>, request: Request) -> Result<Response, F
     let read = app.bodies.read(&parts.headers, body, MAX_BODY_BYTES).await?;
     let Code { code } = json::object(&read.bytes)?;
     let now = Instant::now();
-    let taken = (!app.sign_ins.is_over(peer, now))
-        .then(|| app.links.take(&code, now))
-        .flatten();
-    let Some(digest) = taken else {
+    let Some(digest) = app.links.take(&code, now) else {
         let rejection = app.sign_ins.failed(peer, now);
         return Err(if rejection.slug == Slug::Unauthorized {
             Rejection::new(

@@ -104,6 +104,8 @@ const MATRIX: &str = "\
 | `GET /dashboard/trends` | 401 | 401 | yes | 403 | yes | 403 | 403 | 403 | 403 | 403 | 403 |
 | `GET /dashboard/events` | 401 | 401 | yes | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 |
 | `GET /dashboard/pulse` | 401 | 401 | yes | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /docs` | 401 | 401 | yes | yes | yes | yes | yes | yes | 403 | 403 | 403 |
+| `GET /docs/{file}` | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes |
 | `GET /dashboard/style.css` | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes |
 | `GET /dashboard/dashboard.js` | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes |
 | `GET /dashboard/icon.svg` | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes |
@@ -241,6 +243,7 @@ impl World {
             .replace("/agents/{id}", &format!("/agents/{agent}"))
             .replace("/tasks/{id}", &format!("/tasks/{task}"))
             .replace("{config}", "1")
+            .replace("{file}", "swagger-initializer.js")
             .replace("{agent_id}", agent)
             .replace("/api/limits/{scope}/{name}", "/api/limits/repo:o/n")
             .replace("{scope}", "fleet")

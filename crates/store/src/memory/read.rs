@@ -65,6 +65,26 @@ impl Reader for MemoryReader {
         }))
     }
 
+    fn task_events_before(
+        &mut self,
+        task: TaskKey,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        Ok(self.read(|world| {
+            let of_task = |event: &&Event| event.task.as_ref().is_some_and(|(key, _)| *key == task);
+            world
+                .events
+                .iter()
+                .rev()
+                .filter(|event| event.seq < before)
+                .filter(of_task)
+                .take(limit)
+                .cloned()
+                .collect()
+        }))
+    }
+
     fn output(&mut self, task: TaskKey) -> Result<String, StoreError> {
         Ok(self.read(|world| world.outputs.get(&task).cloned().unwrap_or_default()))
     }

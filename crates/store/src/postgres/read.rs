@@ -338,6 +338,20 @@ impl Reader for PostgresReader {
         Ok(rows.iter().map(read_event).collect::<Result<_, _>>()?)
     }
 
+    fn task_events_before(
+        &mut self,
+        task: TaskKey,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        let rows = self.ask(
+            "SELECT seq, kind, task, task_id, agent, at, payload FROM event WHERE task = $1 AND seq < $2 \
+             ORDER BY seq DESC LIMIT $3",
+            &[&task.0, &int(before), &int(limit as u64)],
+        )?;
+        Ok(rows.iter().map(read_event).collect::<Result<_, _>>()?)
+    }
+
     fn output(&mut self, task: TaskKey) -> Result<String, StoreError> {
         let mut text = String::new();
         for row in self.ask("SELECT doc FROM output WHERE task = $1 ORDER BY id", &[&task.0])? {

@@ -142,6 +142,22 @@ impl Reader for SqliteReader {
         })
     }
 
+    fn task_events_before(
+        &mut self,
+        task: TaskKey,
+        before: u64,
+        limit: usize,
+    ) -> std::result::Result<Vec<Event>, StoreError> {
+        self.consistently(|db, _| {
+            db.prepare_cached(
+                "SELECT seq, kind, task, task_id, agent, at, payload FROM event \
+                 WHERE task = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3",
+            )?
+            .query_map(params![task.0, int(before), int(limit as u64)], read_event)?
+            .collect()
+        })
+    }
+
     fn output(&mut self, task: TaskKey) -> std::result::Result<String, StoreError> {
         let mut text = self.consistently(|db, _| {
             db.prepare_cached("SELECT text FROM output WHERE task = ?1 ORDER BY id")?

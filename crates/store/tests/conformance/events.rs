@@ -175,6 +175,13 @@ fn events_of_a_task_are_read_apart_from_others(store: &mut dyn Subject) {
                         .expect("events are read");
                     let expected: Vec<u64> = own.into_iter().filter(|seq| *seq > since).take(limit).collect();
                     assert_eq!(seqs(&events), expected);
+                    let before = since;
+                    let events = reader
+                        .task_events_before(key(task), before, limit)
+                        .expect("events are read");
+                    let own = own.into_iter().rev();
+                    let expected: Vec<u64> = own.filter(|seq| *seq < before).take(limit).collect();
+                    assert_eq!(seqs(&events), expected);
                 }
             }
         }
@@ -202,6 +209,8 @@ fn numbers_and_limits_as_large_as_can_be_are_read(store: &mut dyn Subject) {
         reader.task_events(key(1), u64::MAX, 10).expect("events are read"),
         []
     );
+    let latest = reader.task_events_before(key(1), u64::MAX, usize::MAX);
+    assert_eq!(latest.expect("events are read").len(), 1);
 }
 
 fn a_payload_is_the_json_of_its_values_in_order(store: &mut dyn Subject) {

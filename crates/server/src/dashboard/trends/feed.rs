@@ -1,18 +1,23 @@
 //! The feed: events as they are committed, read once for everyone who looks, and summed up.
 //!
-//! It is read on when a page that shows its sums is loaded, and reaches back a while the first time. More events than
-//! that are passed over: a page must not cost what a busy server has no time for.
+//! It is read on when a page that shows its sums is loaded, and every now and then from the first such page on, so that
+//! there are no gaps until somebody looks again. It reaches back a while the first time. More events than that are passed
+//! over: a page must not cost what a busy server has no time for.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use adjutant_core::time::Timestamp;
 use adjutant_dashboard::plot::Plot;
 use adjutant_engine::Handle;
+use tokio_util::sync::CancellationToken;
 
 use super::sums::{Spenders, Sums};
 
 /// How many events it reaches back.
 const REACH: u64 = 20_000;
+/// The time between two readings while nobody looks.
+const ROUND: Duration = Duration::from_secs(15);
 /// Events that are read at a time.
 const PAGE: usize = 1_000;
 /// Tasks that are looked up for each of these, to see whose they are.
@@ -22,20 +27,33 @@ const LOOKED_UP: usize = 32;
 #[derive(Default)]
 pub(in crate::dashboard) struct Feed {
     sums: Mutex<Sums>,
-    /// Held by the one who reads: how far it got, and whether events were passed over.
+    /// Held by the one who reads: how far it got.
     reading: tokio::sync::Mutex<u64>,
-    has_gaps: Mutex<bool>,
 }
 
 impl Feed {
+    /// Reads on every now and then, once somebody has looked, until the server stops.
+    pub(in crate::dashboard) async fn follow(&self, handle: &Handle, shutdown: &CancellationToken) {
+        let following = async {
+            loop {
+                tokio::time::sleep(ROUND).await;
+                if *self.reading.lock().await > 0 {
+                    self.catch_up(handle).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = following => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
     /// Reads on, up to now.
     pub(super) async fn catch_up(&self, handle: &Handle) {
         let mut position = self.reading.lock().await;
         let last = *handle.last_seq().borrow();
         if let Some(least) = last.checked_sub(REACH).filter(|least| *least > *position) {
-            if *position > 0 {
-                *self.has_gaps.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            }
+            self.sums().skip();
             *position = least;
         }
         while *position < last {
@@ -90,9 +108,6 @@ impl Feed {
 
     /// Who has spent.
     pub(in crate::dashboard) fn spenders(&self) -> Spenders {
-        Spenders {
-            has_gaps: *self.has_gaps.lock().unwrap_or_else(PoisonError::into_inner),
-            ..self.sums().spenders()
-        }
+        self.sums().spenders()
     }
 }

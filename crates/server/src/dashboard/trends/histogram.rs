@@ -7,7 +7,7 @@ const STEPS: usize = 48;
 /// How much larger a step is than the one before.
 const GROWTH: f64 = 1.5;
 
-/// How many things took how long, to about a quarter.
+/// How many things took how long: told as the upper edge of a step, so at most half too much.
 #[derive(Clone, Debug)]
 pub(super) struct Histogram {
     counts: [u32; STEPS],

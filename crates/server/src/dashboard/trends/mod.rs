@@ -11,11 +11,12 @@ use std::time::Duration;
 use adjutant_core::limit::Scope;
 use adjutant_dashboard::frame::Place;
 use adjutant_dashboard::trends;
+use adjutant_engine::clock::wall;
 use axum::extract::State;
 
 pub(super) use self::feed::Feed;
 use super::limits::{all_limits, scope_limits};
-use super::{Page, Visit, now};
+use super::{Page, Visit};
 use crate::app::App;
 
 /// How many minutes the plots may reach back.
@@ -48,8 +49,8 @@ pub(super) async fn show(State(app): State<App>, visit: Visit) -> Page {
         Ok(trends::content(&trends::Trends {
             minutes,
             choices: CHOICES,
-            plots: feed.plots(now(), minutes),
-            known_since: spenders.known_since.unwrap_or_else(now),
+            plots: feed.plots(wall(), minutes),
+            known_since: spenders.known_since.unwrap_or_else(wall),
             has_gaps: spenders.has_gaps,
             fleet: scope_limits(&app, &caller, Scope::Fleet).await?,
             days: spenders.days,

@@ -27,6 +27,12 @@ const MINUTE: i64 = 60_000_000;
 pub(super) struct Sums {
     /// The time of the first event.
     pub(super) known_since: Option<Timestamp>,
+    /// The time of the last event.
+    known_until: Option<Timestamp>,
+    /// Since when nothing was passed over, where something was.
+    whole_since: Option<Timestamp>,
+    /// Whether events were passed over before the next one.
+    skipped: bool,
     minutes: VecDeque<Minute>,
     days: BTreeMap<Timestamp, Money>,
     projects: VecDeque<ProjectName>,
@@ -45,6 +51,8 @@ pub(super) struct Sums {
 struct Minute {
     /// Minutes since 1970.
     number: i64,
+    /// Whether no event of it was passed over.
+    is_known: bool,
     submitted: u32,
     completed: u32,
     failed: u32,
@@ -68,8 +76,8 @@ pub(in crate::dashboard) struct Spenders {
     pub(in crate::dashboard) known_since: Option<Timestamp>,
     /// Whether events were passed over.
     pub(in crate::dashboard) has_gaps: bool,
-    /// Cost by UTC day, the newest first.
-    pub(in crate::dashboard) days: Vec<(Timestamp, Money)>,
+    /// Cost by UTC day, the newest first, and whether all of the day was followed.
+    pub(in crate::dashboard) days: Vec<(Timestamp, Money, bool)>,
     /// Projects.
     pub(in crate::dashboard) projects: Vec<ProjectName>,
     /// Models.
@@ -97,9 +105,21 @@ impl Sums {
         self.owners.insert(task, project);
     }
 
+    /// Notes that events are passed over: nothing is said of the minutes between the last one and the next.
+    pub(super) fn skip(&mut self) {
+        self.skipped = self.known_until.is_some();
+    }
+
     /// Adds an event.
     pub(super) fn add(&mut self, event: &Event) {
         self.known_since.get_or_insert(event.at);
+        if std::mem::take(&mut self.skipped) {
+            self.whole_since = Some(event.at);
+            if let Some(until) = self.known_until {
+                self.gap(until, event.at);
+            }
+        }
+        self.known_until = Some(event.at);
         let task = event.task.as_ref().map(|(key, _)| *key);
         match (event.kind, task) {
             (EventKind::TaskCreated, Some(task)) => {
@@ -124,6 +144,17 @@ impl Sums {
             }
             (EventKind::UsageRecorded, _) => self.spend(event, task),
             _ => {}
+        }
+    }
+
+    /// Marks the minutes between two times, with both ends.
+    fn gap(&mut self, from: Timestamp, to: Timestamp) {
+        let minutes = |at: Timestamp| at.as_micros().div_euclid(MINUTE);
+        let (from, to) = (minutes(from), minutes(to));
+        // Of a long one only what is kept.
+        for number in from.max(to - i64::try_from(MOST_MINUTES).unwrap_or(0) + 1)..=to {
+            self.minute(Timestamp::from_micros(number.saturating_mul(MINUTE)))
+                .is_known = false;
         }
     }
 
@@ -169,6 +200,7 @@ impl Sums {
             before,
             Minute {
                 number,
+                is_known: true,
                 ..Minute::default()
             },
         );
@@ -183,8 +215,16 @@ impl Sums {
     pub(super) fn spenders(&self) -> Spenders {
         Spenders {
             known_since: self.known_since,
-            has_gaps: false,
-            days: self.days.iter().rev().map(|(day, cost)| (*day, *cost)).collect(),
+            has_gaps: self.whole_since.is_some(),
+            days: self
+                .days
+                .iter()
+                .rev()
+                .map(|(day, cost)| {
+                    let whole_since = self.whole_since.or(self.known_since);
+                    (*day, *cost, whole_since.is_some_and(|since| since <= *day))
+                })
+                .collect(),
             projects: self.projects.iter().cloned().collect(),
             models: self.models.iter().cloned().collect(),
             agents: self.agents.iter().cloned().collect(),
@@ -207,7 +247,7 @@ impl Sums {
             name,
             values: (first..=last)
                 .map(|number| match by_number.get(&number) {
-                    Some(minute) => value(minute),
+                    Some(minute) => value(minute).filter(|_| minute.is_known),
                     None => if_nothing.filter(|_| number >= known),
                 })
                 .collect(),
@@ -319,7 +359,43 @@ mod tests {
         let spenders = sums.spenders();
         assert_eq!(spenders.projects, ["site".into()]);
         assert_eq!(spenders.models, ["m".into()]);
-        assert_eq!(spenders.days, [(now.day(), Money::from_nanos(2_500_000_000))]);
+        assert_eq!(
+            spenders.days,
+            [(now.day(), Money::from_nanos(2_500_000_000), false)]
+        );
+    }
+
+    #[test]
+    fn minutes_of_which_events_were_passed_over_are_gaps_and_not_zeros() {
+        let mut sums = Sums::default();
+        sums.skip();
+        sums.add(&event(EventKind::TaskCreated, 1, 0, "{}"));
+        assert!(!sums.spenders().has_gaps);
+        sums.add(&event(EventKind::TaskCreated, 2, 60, "{}"));
+        sums.skip();
+        sums.add(&event(EventKind::TaskCreated, 3, 200, "{}"));
+        sums.add(&event(EventKind::TaskCreated, 4, 240, "{}"));
+        let plots = sums.plots(Timestamp::from_micros((NOON + 5) * MINUTE), 6);
+        assert_eq!(
+            plots[0].series[0].values,
+            [Some(1.0), None, None, None, Some(1.0), Some(0.0)]
+        );
+        assert!(sums.spenders().has_gaps);
+    }
+
+    #[test]
+    fn a_day_is_whole_when_it_was_followed_from_its_beginning() {
+        let mut sums = Sums::default();
+        for (day, is_whole) in [(0, false), (1, true)] {
+            let second = day * 86_400;
+            sums.add(&event(
+                EventKind::UsageRecorded,
+                1,
+                second,
+                r#"{"cost":1,"model":"m"}"#,
+            ));
+            assert_eq!(sums.spenders().days[0].2, is_whole, "{day}");
+        }
     }
 
     #[test]
