@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adjutant_core::access::{Actor, Role};
-use adjutant_core::command::{AccessToken, Command};
+use adjutant_core::command::{AccessToken, Answer, Command};
 use adjutant_core::limit::Policy;
 use adjutant_core::time::Span;
 use adjutant_engine::clock::{SharedClock, SystemClock, wall};
@@ -222,7 +222,7 @@ impl Host {
         }
         let running = Running::start(settings.store.clone(), settings.engine(), settings.retention).await?;
         let started = async {
-            let traces = running.trace(settings.traces.as_ref())?;
+            let traces = running.trace(settings.traces.as_ref()).await?;
             let (server, links, shutdown) = Self::open(&settings, &running, config).await?;
             Ok((server, links, shutdown, traces))
         };
@@ -498,9 +498,18 @@ impl Running {
     }
 
     /// Has what turns do traced, where somebody wants that.
-    fn trace(&self, endpoint: Option<&Endpoint>) -> Outcome<Option<Traces>> {
+    async fn trace(&self, endpoint: Option<&Endpoint>) -> Outcome<Option<Traces>> {
         let Some(endpoint) = endpoint else { return Ok(None) };
-        let (traces, watcher) = Traces::start(endpoint).map_err(|error| Failure::new(error.to_string()))?;
+        let all = Command::ListAgents {
+            status: None,
+            capabilities: Vec::new(),
+        };
+        let agents = match self.handle.call(Actor::admin(), all, None).await? {
+            Answer::Agents(agents) => agents,
+            other => return Err(Failure::new(format!("asked for agents and got {other:?}"))),
+        };
+        let (traces, watcher) =
+            Traces::start(endpoint, &agents).map_err(|error| Failure::new(error.to_string()))?;
         self.handle.watch(watcher)?;
         Ok(Some(traces))
     }

@@ -31,12 +31,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use adjutant_core::agent::Agent;
 use adjutant_engine::watch::{Turn, Watcher};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::task::JoinHandle;
 
 pub use exporter::Endpoint;
-use record::Record;
+use record::{Names, Record};
 
 /// The most notes that wait to be sent; further ones are dropped. A note is a few pointers, of rows that may be kept for
 /// nothing else: some ten MiB in all.
@@ -63,16 +64,21 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Starts to send. The watcher is for the engine: when that drops it, what was noted is sent and there is an end.
+    /// Starts to send. The agents are those that there are. The watcher is for the engine: when that drops it, what was noted is
+    /// sent and there is an end.
     ///
     /// # Errors
     /// When no connection can be made ready. Whether anybody listens is not looked at.
-    pub fn start(endpoint: &Endpoint) -> Result<(Self, Box<dyn Watcher>), Error> {
+    pub fn start(endpoint: &Endpoint, agents: &[Arc<Agent>]) -> Result<(Self, Box<dyn Watcher>), Error> {
         let exporter = exporter::Exporter::new(endpoint)?;
         let (queue, notes) = channel(MAX_TURNS);
         let room = Arc::new(Room::default());
+        let mut names = Names::default();
+        for agent in agents {
+            names.learn(agent);
+        }
         let task = tokio::spawn(exporter.run(notes, Arc::clone(&room)));
-        Ok((Self { task }, Box::new(Scribe { queue, room })))
+        Ok((Self { task }, Box::new(Scribe { queue, room, names })))
     }
 
     /// Waits until what was noted is sent, but not for longer than `patience`. The engine must have ended.
@@ -88,11 +94,14 @@ impl Traces {
 struct Scribe {
     queue: Sender<Vec<Record>>,
     room: Arc<Room>,
+    names: Names,
 }
 
 impl Watcher for Scribe {
     fn turn(&mut self, turn: &Turn<'_>) {
-        let records = record::of(turn.changes, turn.at);
+        self.names.follow(turn.changes);
+        let records = record::of(turn.changes, &self.names, turn.at);
+        self.names.forget(turn.changes);
         if records.is_empty() {
             return;
         }

@@ -24,16 +24,56 @@ pub(crate) enum What {
     Submitted(Arc<Task>),
     /// An attempt started; the task as it is then.
     Started(Arc<Attempt>, Option<Arc<Task>>),
-    /// An attempt ended.
-    Ended(Arc<Attempt>, Option<Arc<Task>>, Option<Arc<Agent>>),
+    /// An attempt ended; with the name of its agent.
+    Ended(Arc<Attempt>, Option<Arc<Task>>, Option<Arc<str>>),
     /// An attempt that had ended as lost or timed out succeeded nevertheless.
     SucceededLate(Arc<Attempt>, Option<Arc<Task>>),
     /// A task ended, and no attempt with it.
     Closed(Arc<Task>),
 }
 
+/// The most agents whose names are remembered; past that all are forgotten, and learned again as they change.
+const MAX_NAMES: usize = 100_000;
+
+/// Names of agents for people: the row of an agent is not part of every turn in which an attempt of it ends.
+#[derive(Debug, Default)]
+pub(crate) struct Names(HashMap<AgentId, Arc<str>>);
+
+impl Names {
+    /// Learns the name of an agent. One that has none goes by its id.
+    pub(crate) fn learn(&mut self, agent: &Agent) {
+        if self.0.len() >= MAX_NAMES {
+            self.0.clear();
+        }
+        if !agent.name.is_empty() {
+            self.0.insert(agent.id.clone(), agent.name.as_str().into());
+        }
+    }
+
+    /// Learns the names that a turn changed.
+    pub(crate) fn follow(&mut self, changes: &Changes) {
+        for agent in changes.agents.iter().filter_map(|change| change.now.as_ref()) {
+            if self.0.get(&agent.id).is_none_or(|name| **name != *agent.name) {
+                self.0.remove(&agent.id);
+                self.learn(agent);
+            }
+        }
+    }
+
+    /// Forgets the agents that are gone with a turn.
+    pub(crate) fn forget(&mut self, changes: &Changes) {
+        for change in changes.agents.iter().filter(|change| change.now.is_none()) {
+            self.0.remove(&change.key);
+        }
+    }
+
+    fn of(&self, agent: &AgentId) -> Option<Arc<str>> {
+        self.0.get(agent).cloned()
+    }
+}
+
 /// What a turn changed, in the order in which it is told.
-pub(crate) fn of(changes: &Changes, at: Timestamp) -> Vec<Record> {
+pub(crate) fn of(changes: &Changes, names: &Names, at: Timestamp) -> Vec<Record> {
     let mut records = Vec::new();
     let mut note = |what| records.push(Record { what, at });
     for change in &changes.tasks {
@@ -42,20 +82,12 @@ pub(crate) fn of(changes: &Changes, at: Timestamp) -> Vec<Record> {
         }
     }
     let mut tasks: HashMap<TaskKey, &Arc<Task>> = HashMap::new();
-    // The load of an agent changes with the end of an attempt, so that its row is part of the same turn.
-    let mut agents: HashMap<&AgentId, &Arc<Agent>> = HashMap::new();
     if !changes.attempts.is_empty() {
         tasks.extend(
             changes
                 .tasks
                 .iter()
                 .filter_map(|change| Some((change.key, change.now.as_ref()?))),
-        );
-        agents.extend(
-            changes
-                .agents
-                .iter()
-                .filter_map(|change| Some((&change.key, change.now.as_ref().or(change.before.as_ref())?))),
         );
     }
     let mut settled: Vec<TaskKey> = Vec::new();
@@ -71,8 +103,8 @@ pub(crate) fn of(changes: &Changes, at: Timestamp) -> Vec<Record> {
         match (before, now.outcome()) {
             (None, Some(_)) => {
                 settled.push(change.key.task);
-                let agent = agents.get(&now.agent).map(|agent| Arc::clone(agent));
-                note(What::Ended(Arc::clone(now), task(), agent));
+                let name = names.of(&now.agent);
+                note(What::Ended(Arc::clone(now), task(), name));
             }
             (Some(before), Some(outcome)) if before != outcome => {
                 settled.push(change.key.task);

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use adjutant_core::agent::Agent;
 use adjutant_core::attempt::{Attempt, Outcome, Tokens};
 use adjutant_core::name::ModelName;
 use adjutant_core::task::{Status as TaskStatus, Task};
@@ -22,8 +21,8 @@ pub(crate) fn add(record: &Record, spans: &mut Vec<SpanData>) {
     match &record.what {
         What::Submitted(task) => spans.push(submitted(task, at)),
         What::Started(attempt, task) => spans.push(dispatched(attempt, task.as_deref(), at)),
-        What::Ended(attempt, task, agent) => {
-            spans.push(invoked(attempt, agent.as_deref(), at));
+        What::Ended(attempt, task, name) => {
+            spans.push(invoked(attempt, name.as_deref(), at));
             spans.push(settled(
                 attempt,
                 task.as_deref(),
@@ -79,14 +78,11 @@ fn dispatched(attempt: &Attempt, task: Option<&Task>, at: Timestamp) -> SpanData
     Sketch::new(trace, part, parent, names::DISPATCH, (since, at)).with(of_attempt(attempt))
 }
 
-fn invoked(attempt: &Attempt, agent: Option<&Agent>, at: Timestamp) -> SpanData {
+fn invoked(attempt: &Attempt, name: Option<&str>, at: Timestamp) -> SpanData {
     let trace = trace(&attempt.task_id, attempt.key.task);
     let number = attempt.key.number;
     let parent = span(trace, Part::Dispatch(number));
-    let name = agent
-        .map(|agent| agent.name.as_str())
-        .filter(|name| !name.is_empty())
-        .unwrap_or(attempt.agent.as_str());
+    let name = name.unwrap_or(attempt.agent.as_str());
     let mut attributes = of_attempt(attempt);
     attributes.push(KeyValue::new(names::OPERATION_NAME, names::INVOKE_AGENT));
     attributes.push(text(names::AGENT_NAME, name));

@@ -150,6 +150,30 @@ fn a_task_is_one_trace_also_over_a_restart_and_each_span_is_sent_once() {
 }
 
 #[test]
+fn an_agent_has_the_same_name_in_all_spans_also_over_a_restart() {
+    let collector = Collector::start();
+    let directory = tempfile::tempdir().unwrap();
+    let work = |api: &Api, id: &str| {
+        api.submit(id);
+        api.sync("coder", &json!({"running": [], "wait": 10}));
+        let done = json!({"success": true, "attempt": 1, "agent_id": "coder"});
+        api.done(&format!("/api/tasks/{id}/complete"), &done);
+    };
+    let first = server(directory.path(), "ADJUTANT_OTLP_ENDPOINT", &collector.url);
+    let api = Api::of(&first);
+    api.done("/api/agents", &json!({"id": "coder", "name": "The Coder"}));
+    work(&api, "a");
+    work(&api, "b");
+    assert_eq!(first.terminate(), 0);
+    let second = server(directory.path(), "ADJUTANT_OTLP_ENDPOINT", &collector.url);
+    work(&Api::of(&second), "c");
+    assert_eq!(second.terminate(), 0);
+    let spans = collector.received().spans;
+    let named = spans.iter().filter(|span| span.name == "invoke_agent The Coder");
+    assert_eq!((named.count(), spans.len()), (3, 12), "{spans:#?}");
+}
+
+#[test]
 fn a_task_that_ends_without_an_attempt_has_its_end_in_its_trace() {
     let collector = Collector::start();
     let directory = tempfile::tempdir().unwrap();
