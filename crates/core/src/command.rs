@@ -14,6 +14,7 @@ use crate::rejection::Rejection;
 use crate::set::rows::Ending;
 use crate::task::{Body, Demand, Priority, Produces, Status, Task, TaskKey, TaskResult};
 use crate::time::{Span, Timestamp};
+use crate::webhook::Webhook;
 
 /// The most items of one batch.
 pub const MAX_BATCH: usize = 1_000;
@@ -364,6 +365,37 @@ pub enum Command {
     PutToken(AccessToken),
     /// Forget an access token.
     RevokeToken(Arc<str>),
+    /// Add a webhook.
+    AddWebhook(NewWebhook),
+    /// Remove a webhook, with what was not delivered.
+    RemoveWebhook(Arc<str>),
+    /// Deliver again for a webhook that was disabled.
+    ResumeWebhook(Arc<str>),
+    /// A server delivers for a webhook from now on.
+    LeaseWebhook {
+        /// The webhook.
+        name: Arc<str>,
+        /// The server's session.
+        session: Arc<str>,
+        /// Whether no other server can be delivering.
+        alone: bool,
+    },
+    /// The server of this session no longer delivers for a webhook.
+    LeaveWebhook {
+        /// The webhook.
+        name: Arc<str>,
+        /// The server's session.
+        session: Arc<str>,
+    },
+    /// How deliveries went.
+    SettleDeliveries(DeliveryReport),
+    /// Try these deliveries of a webhook again, at once and with all their tries.
+    RetryDeliveries {
+        /// The webhook.
+        name: Arc<str>,
+        /// The numbers of their events.
+        seqs: Vec<u64>,
+    },
 
     /// Work out what waits, and until when leases last, for tasks as they were read.
     View(Vec<Arc<Task>>),
@@ -424,6 +456,52 @@ pub struct AccessToken {
     pub roles: Arc<[crate::access::Role]>,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+/// A webhook to add.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewWebhook {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where it is.
+    pub url: Arc<str>,
+    /// What it is told of; none is everything.
+    pub kinds: Arc<[crate::event::EventKind]>,
+    /// It is told of events after this one.
+    pub since: u64,
+}
+
+/// How deliveries of a webhook went.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeliveryReport {
+    /// The webhook.
+    pub name: Arc<str>,
+    /// The session of the server that delivers.
+    pub session: Arc<str>,
+    /// All events up to this one are dealt with, by now or in `outcomes`.
+    pub cursor: u64,
+    /// How many events were forgotten before they could be delivered.
+    pub missed: u64,
+    /// How each went that was tried, by the number of its event.
+    pub outcomes: Vec<(u64, DeliveryOutcome)>,
+}
+
+/// How a delivery went.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DeliveryOutcome {
+    /// It was taken.
+    Delivered,
+    /// It was not.
+    Failed {
+        /// What went wrong.
+        error: Box<str>,
+        /// When the place asks to be tried again.
+        retry_after: Option<Span>,
+    },
+    /// The place says that it is gone for good.
+    Gone,
+    /// The event is no longer kept.
+    Forgotten,
 }
 
 /// Why a task waits.
@@ -625,6 +703,8 @@ pub enum Answer {
     Explanation(Box<Explanation>),
     /// All agents.
     Fleet(Vec<AgentStanding>),
+    /// A webhook as it is now.
+    Webhook(Arc<Webhook>),
     /// It is done, and there is nothing to show.
     Done,
 }

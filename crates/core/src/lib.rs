@@ -21,3 +21,4 @@ pub mod router;
 pub mod set;
 pub mod task;
 pub mod time;
+pub mod webhook;

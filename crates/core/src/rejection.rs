@@ -54,12 +54,18 @@ slugs! {
     AgentNotFound = "agent_not_found", 404, false;
     /// No access token with this name.
     TokenNotFound = "token_not_found", 404, false;
+    /// No webhook with this name.
+    WebhookNotFound = "webhook_not_found", 404, false;
+    /// The webhook has no such delivery.
+    DeliveryNotFound = "delivery_not_found", 404, false;
     /// The path exists, but not for this method.
     MethodNotAllowed = "method_not_allowed", 405, false;
     /// A task with this id exists.
     TaskExists = "task_exists", 409, false;
     /// An access token with this name exists.
     TokenExists = "token_exists", 409, false;
+    /// A webhook with this name exists.
+    WebhookExists = "webhook_exists", 409, false;
     /// Another attempt holds the task.
     TaskAlreadyClaimed = "task_already_claimed", 409, false;
     /// The task cannot be claimed as it stands.

@@ -2,10 +2,12 @@
 //! from one to another. Reading says what is wrong with a value that this program cannot have written.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use adjutant_core::access::Role;
 use adjutant_core::attempt::{AttemptState, Outcome, StopReason};
 use adjutant_core::counter::{Counter, Tally};
+use adjutant_core::event::EventKind;
 use adjutant_core::experience::Kind;
 use adjutant_core::ledger::Line;
 use adjutant_core::limit::{Limit, Policy, Prices};
@@ -13,6 +15,7 @@ use adjutant_core::money::Money;
 use adjutant_core::name::{Label, ModelName};
 use adjutant_core::task::{Demand, DependencyState, Gate, Produces, TaskKey};
 use adjutant_core::time::Timestamp;
+use adjutant_core::webhook::{Lease, Webhook};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +129,61 @@ pub(crate) fn read_dependency(code: u8) -> Read<DependencyState> {
         2 => Ok(DependencyState::Failed),
         _ => Err("an unknown state of a dependency".into()),
     }
+}
+
+// ---- webhooks ----------------------------------------------------------------------------------------------------------
+
+#[derive(Serialize, Deserialize)]
+struct StoredWebhook {
+    url: Arc<str>,
+    kinds: Vec<EventKind>,
+    created_at: i64,
+    disabled: Option<Arc<str>>,
+    failing_since: Option<i64>,
+    cursor: u64,
+    lease: Option<(Arc<str>, i64)>,
+    pending: u32,
+    dead: u32,
+    missed: u64,
+}
+
+/// All of a webhook but its name.
+pub(crate) fn webhook(webhook: &Webhook) -> String {
+    json(&StoredWebhook {
+        url: Arc::clone(&webhook.url),
+        kinds: webhook.kinds.to_vec(),
+        created_at: webhook.created_at.as_micros(),
+        disabled: webhook.disabled.clone(),
+        failing_since: webhook.failing_since.map(Timestamp::as_micros),
+        cursor: webhook.cursor,
+        lease: webhook
+            .lease
+            .as_ref()
+            .map(|lease| (Arc::clone(&lease.session), lease.until.as_micros())),
+        pending: webhook.pending,
+        dead: webhook.dead,
+        missed: webhook.missed,
+    })
+}
+
+pub(crate) fn read_webhook(name: &str, text: &str) -> Read<Webhook> {
+    let stored: StoredWebhook = read_json(text)?;
+    Ok(Webhook {
+        name: name.into(),
+        url: stored.url,
+        kinds: stored.kinds.into(),
+        created_at: Timestamp::from_micros(stored.created_at),
+        disabled: stored.disabled,
+        failing_since: stored.failing_since.map(Timestamp::from_micros),
+        cursor: stored.cursor,
+        lease: stored.lease.map(|(session, until)| Lease {
+            session,
+            until: Timestamp::from_micros(until),
+        }),
+        pending: stored.pending,
+        dead: stored.dead,
+        missed: stored.missed,
+    })
 }
 
 // ---- attempts --------------------------------------------------------------------------------------------------------

@@ -27,8 +27,10 @@ use std::sync::Arc;
 use adjutant_core::name::AgentId;
 use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::{Changes, Rows, Wanted};
+use adjutant_core::set::table::Change;
 use adjutant_core::task::{Body, TaskKey};
 use adjutant_core::time::Timestamp;
+use adjutant_core::webhook::Webhook;
 
 /// Live output of a task beyond this many bytes is dropped, oldest first.
 pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
@@ -100,6 +102,15 @@ pub struct News {
     pub seq: u64,
     /// The agents that it is about; none when it may be about any.
     pub agents: Option<BTreeSet<AgentId>>,
+}
+
+/// Whether what is stored of a webhook before a turn is of another one than after it: its deliveries go with it.
+fn is_another(change: &Change<Arc<str>, Webhook>) -> bool {
+    match (&change.before, &change.now) {
+        (Some(before), Some(now)) => before.created_at != now.created_at,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
 }
 
 /// Where rows live.

@@ -7,6 +7,7 @@ use adjutant_core::event::Event;
 use adjutant_core::name::{AgentId, Label, ProjectName, TaskId};
 use adjutant_core::task::{Body, Note, Priority, Status, Task, TaskKey, TaskResult};
 use adjutant_core::time::Timestamp;
+use adjutant_core::webhook::{Delivery, Webhook};
 
 use crate::StoreError;
 
@@ -111,6 +112,20 @@ pub trait Reader: Send {
 
     /// All access tokens, by name.
     fn tokens(&mut self) -> Result<Vec<AccessToken>, StoreError>;
+
+    /// All webhooks, by name.
+    fn webhooks(&mut self) -> Result<Vec<Webhook>, StoreError>;
+
+    /// What could not be delivered for a webhook, by the number of its event: those behind `after`, at most `limit`.
+    fn deliveries(
+        &mut self,
+        webhook: &str,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Delivery)>, StoreError>;
+
+    /// The deliveries of a webhook that wait for another try, the earliest first, at most `limit`.
+    fn due_deliveries(&mut self, webhook: &str, limit: usize) -> Result<Vec<(u64, Delivery)>, StoreError>;
 
     /// The secret that attempt tokens are made with: random, made with the store.
     fn secret(&mut self) -> Result<[u8; 32], StoreError>;

@@ -215,10 +215,12 @@ fn picture(store: &mut dyn Store) -> Vec<String> {
     let events = reader.events(0, 100_000).expect("events are read");
     lines.extend(events.iter().map(|event| format!("{event:?}")));
     lines.push(format!(
-        "{:?} {:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?} {:?} {:?}",
         reader.counts(),
         reader.last_seq(),
         reader.tokens(),
+        reader.webhooks(),
+        reader.deliveries("chat", 0, 100),
         reader.secret()
     ));
     let census = store.census().expect("a census is given");

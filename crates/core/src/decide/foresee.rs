@@ -3,7 +3,7 @@
 //! No rule hangs on it. Where a store is far away each question costs a journey, and what is asked for at once is
 //! locked in one order by everybody, so that no two turns wait for each other.
 
-use crate::command::{Command, Completion, Request};
+use crate::command::{Command, Completion, DeliveryReport, NewWebhook, Request};
 use crate::limit::Scope;
 use crate::name::AgentId;
 use crate::rejection::Rejection;
@@ -81,6 +81,15 @@ fn command(wanted: &mut Wanted, command: &Command) {
             wanted.queues = true;
             wanted.roomy = true;
             wanted.scopes.insert(Scope::Fleet);
+        }
+        Command::AddWebhook(NewWebhook { name, .. })
+        | Command::RemoveWebhook(name)
+        | Command::ResumeWebhook(name)
+        | Command::LeaseWebhook { name, .. }
+        | Command::LeaveWebhook { name, .. }
+        | Command::SettleDeliveries(DeliveryReport { name, .. })
+        | Command::RetryDeliveries { name, .. } => {
+            wanted.webhooks.insert(name.clone());
         }
         Command::Report(_)
         | Command::PutToken(_)

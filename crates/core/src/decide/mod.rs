@@ -24,6 +24,7 @@
 //! | `allowance` | what is set for a scope, checks, resets |
 //! | `clock` | what the passing of time alone brings |
 //! | `waiting` | why something waits |
+//! | `webhooks` | who delivers events to places, what is tried again, and until when |
 //! | `foresee` | what a turn is sure to need |
 
 mod account;
@@ -43,6 +44,7 @@ mod roll_call;
 mod submit;
 mod usage;
 mod waiting;
+mod webhooks;
 
 pub use foresee::foresee;
 
@@ -238,6 +240,13 @@ impl Turn<'_> {
                 self.set.put_token(Arc::clone(name), None);
                 Ok(Reply::Now(Ok(Answer::Done)))
             }
+            Command::AddWebhook(new) => self.add_webhook(new),
+            Command::RemoveWebhook(name) => self.remove_webhook(name),
+            Command::ResumeWebhook(name) => self.resume_webhook(name),
+            Command::LeaseWebhook { name, session, alone } => self.lease_webhook(name, session, *alone),
+            Command::LeaveWebhook { name, session } => self.leave_webhook(name, session),
+            Command::SettleDeliveries(report) => self.settle_deliveries(report),
+            Command::RetryDeliveries { name, seqs } => self.retry_deliveries(name, seqs),
             Command::View(tasks) => {
                 let views: Need<Vec<TaskView>> = tasks.iter().map(|task| self.view(task)).collect();
                 Ok(Reply::Now(Ok(Answer::Views(views?))))
@@ -351,6 +360,7 @@ impl Turn<'_> {
             ),
             Reply::Now(Ok(Answer::Agent(agent))) => ReplayAnswer::Agent(agent.id.clone()),
             Reply::Now(Ok(Answer::Policy { scope, .. })) => ReplayAnswer::Scope(scope.clone()),
+            Reply::Now(Ok(Answer::Webhook(webhook))) => ReplayAnswer::Webhook(Arc::clone(&webhook.name)),
             Reply::Now(Ok(Answer::Done)) if !matches!(command, Command::PutToken(_)) => ReplayAnswer::Done,
             Reply::Now(_) | Reply::Sync(_) => return Ok(None),
         }))
@@ -382,6 +392,7 @@ impl Turn<'_> {
             }
             ReplayAnswer::Agent(id) => Reply::Now(Ok(Answer::Agent(self.registered(id)?))),
             ReplayAnswer::Scope(scope) => self.get_policy(scope)?,
+            ReplayAnswer::Webhook(name) => Reply::Now(Ok(Answer::Webhook(self.webhook(name)?))),
             ReplayAnswer::Done => Reply::Now(Ok(Answer::Done)),
         })
     }

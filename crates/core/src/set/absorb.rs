@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::rows::{Onlooker, Rows, Wanted};
+use super::rows::{Dependents, Onlooker, Rows, Wanted};
 use super::{Halt, LAST_KEY, WorkingSet};
 use crate::agent::Agent;
 use crate::limit::Scope;
@@ -70,6 +70,12 @@ impl WorkingSet {
         for (id, job) in rows.jobs {
             self.jobs.absorb(id, Some(Arc::new(job)));
         }
+        for webhook in rows.webhooks {
+            self.webhooks.absorb(Arc::clone(&webhook.name), Some(webhook));
+        }
+        for (key, delivery) in rows.deliveries {
+            self.deliveries.absorb(key, Some(Arc::new(delivery)));
+        }
         for (queue, len) in rows.queues {
             if queue.gate.is_some() {
                 self.open_gated.insert(queue.clone());
@@ -85,7 +91,20 @@ impl WorkingSet {
         for (lock, orders, complete) in rows.wanters {
             self.queues.absorb_wanters(lock, &orders, complete);
         }
-        for page in rows.dependents {
+        self.take_dependents(rows.dependents);
+        if let (Some(until), Some(due)) = (wanted.due, rows.due) {
+            self.due = Some((until, due));
+        }
+        self.look_at(rows.roomy, wanted);
+        if wanted.everyone {
+            self.onlookers_at = rows.latest.unwrap_or(self.last_now);
+            self.see(rows.onlookers);
+        }
+        self.note_absent(wanted);
+    }
+
+    fn take_dependents(&mut self, pages: Vec<Dependents>) {
+        for page in pages {
             let list = self.edge_lists.entry(page.of).or_default();
             if list
                 .upto
@@ -104,15 +123,6 @@ impl WorkingSet {
                 self.edges.absorb((page.of, dependent), Some(Arc::new(state)));
             }
         }
-        if let (Some(until), Some(due)) = (wanted.due, rows.due) {
-            self.due = Some((until, due));
-        }
-        self.look_at(rows.roomy, wanted);
-        if wanted.everyone {
-            self.onlookers_at = rows.latest.unwrap_or(self.last_now);
-            self.see(rows.onlookers);
-        }
-        self.note_absent(wanted);
     }
 
     /// Takes in agents that have room. One that is locked is looked at no more, nor is one that was to be: another server
@@ -176,6 +186,12 @@ impl WorkingSet {
         }
         for id in &wanted.jobs {
             self.jobs.absorb(id.clone(), None);
+        }
+        for name in &wanted.webhooks {
+            self.webhooks.absorb(Arc::clone(name), None);
+        }
+        for key in &wanted.deliveries {
+            self.deliveries.absorb(key.clone(), None);
         }
         self.everyone |= wanted.everyone;
         self.roomy |= wanted.roomy;

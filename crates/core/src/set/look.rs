@@ -13,6 +13,7 @@ use crate::limit::{Policy, Scope};
 use crate::name::{AgentId, LockName, TaskId};
 use crate::task::{Class, ClassId, Demand, DependencyState, Task, TaskKey};
 use crate::time::Timestamp;
+use crate::webhook::{Delivery, DeliveryKey, Webhook};
 
 impl WorkingSet {
     /// The key of the task with this id, if there is one.
@@ -184,6 +185,42 @@ impl WorkingSet {
                 wanted.jobs.insert(id.clone());
             })),
         }
+    }
+
+    /// The webhook with this name.
+    pub fn webhook(&mut self, name: &Arc<str>) -> Need<Option<Arc<Webhook>>> {
+        match self.webhooks.get(name) {
+            Some(webhook) => Ok(webhook.cloned()),
+            None => Err(self.want(|wanted| {
+                wanted.webhooks.insert(Arc::clone(name));
+            })),
+        }
+    }
+
+    /// These deliveries of webhooks that are locked, in the order given.
+    pub fn deliveries(&mut self, keys: &[DeliveryKey]) -> Need<Vec<Option<Arc<Delivery>>>> {
+        let mut found = Vec::with_capacity(keys.len());
+        let mut missing = Vec::new();
+        for key in keys {
+            match self.deliveries.get(key) {
+                Some(delivery) => found.push(delivery.cloned()),
+                // What is stored is of the one before it.
+                None if self.is_new_webhook(&key.webhook) => found.push(None),
+                None => missing.push(key.clone()),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        Err(self.want(|wanted| wanted.deliveries.extend(missing)))
+    }
+
+    /// Whether the webhook of this name is none that is stored: it was added in this turn, maybe in the place of another.
+    fn is_new_webhook(&self, name: &Arc<str>) -> bool {
+        let added = |webhook: Option<Arc<Webhook>>| webhook.map(|webhook| webhook.created_at);
+        self.webhooks
+            .changes()
+            .any(|change| change.key == *name && added(change.before) != added(change.now))
     }
 
     /// Up to `limit` dependents of a task behind `after`, with how it stands for each.

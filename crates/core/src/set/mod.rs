@@ -41,6 +41,7 @@ use crate::rejection::Rejection;
 use crate::router::indexed::Fleet;
 use crate::task::{Body, Class, ClassId, Demand, DependencyState, Note, Task, TaskKey};
 use crate::time::{Span, Timestamp};
+use crate::webhook::{Delivery, DeliveryKey, Webhook};
 
 /// What an operator sets for the whole server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,6 +112,8 @@ pub struct Mark {
     edges: usize,
     idempotency: usize,
     jobs: usize,
+    webhooks: usize,
+    deliveries: usize,
     waiters: usize,
     notes: usize,
     bodies: usize,
@@ -161,6 +164,8 @@ pub struct WorkingSet {
     edge_lists: BTreeMap<TaskKey, EdgeList>,
     idempotency: Table<ReplayKey, Replay>,
     jobs: Table<TaskId, AttemptKey>,
+    webhooks: Table<Arc<str>, Webhook>,
+    deliveries: Table<DeliveryKey, Delivery>,
     pub(crate) waiters: Table<AgentId, Waiter>,
     classes: HashMap<ClassId, Arc<Class>>,
     class_ids: HashMap<Demand, ClassId>,

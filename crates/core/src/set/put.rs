@@ -16,6 +16,7 @@ use crate::limit::{Ask, Policy, Scope};
 use crate::name::{AgentId, LockName, TaskId};
 use crate::task::{Body, Class, DependencyState, Note, Task, TaskKey};
 use crate::time::{Span, Timestamp};
+use crate::webhook::{Delivery, DeliveryKey, Webhook};
 
 impl WorkingSet {
     /// A key for what arrives now: later than all before it.
@@ -139,6 +140,29 @@ impl WorkingSet {
 
     pub(crate) fn put_job(&mut self, id: TaskId, key: AttemptKey) {
         self.jobs.put(id, Some(Arc::new(key)));
+    }
+
+    pub(crate) fn put_webhook(&mut self, name: Arc<str>, webhook: Option<Webhook>) {
+        self.webhooks.put(name, webhook.map(Arc::new));
+    }
+
+    /// Removes a webhook, with its deliveries: those that are known here, and by the store those that are not.
+    pub(crate) fn remove_webhook(&mut self, name: &Arc<str>) {
+        let of_it: Vec<DeliveryKey> = self
+            .deliveries
+            .rows()
+            .map(|(key, _)| key)
+            .filter(|key| key.webhook == *name)
+            .cloned()
+            .collect();
+        for key in of_it {
+            self.deliveries.put(key, None);
+        }
+        self.webhooks.put(Arc::clone(name), None);
+    }
+
+    pub(crate) fn put_delivery(&mut self, key: DeliveryKey, delivery: Option<Delivery>) {
+        self.deliveries.put(key, delivery.map(Arc::new));
     }
 
     /// Looks at a repository again when it has cooled down.

@@ -20,6 +20,7 @@ use crate::task::{
     Body, Class, ClassId, Demand, DependencyState, DispatchOrder, Note, Queue, Task, TaskKey, TaskResult,
 };
 use crate::time::Timestamp;
+use crate::webhook::{Delivery, DeliveryKey, Webhook};
 
 /// The most dependents that one turn tells of an end; the rest follows in later turns.
 pub const MAX_FANOUT: usize = 1_000;
@@ -55,6 +56,10 @@ pub struct Wanted {
     pub idempotency: BTreeSet<ReplayKey>,
     /// Jobs that were dispatched elsewhere, by id.
     pub jobs: BTreeSet<TaskId>,
+    /// Webhooks.
+    pub webhooks: BTreeSet<Arc<str>>,
+    /// Deliveries of webhooks that were asked for before, so that their lock covers these too.
+    pub deliveries: BTreeSet<DeliveryKey>,
     /// The next stretch of these queues, behind the given task.
     pub windows: BTreeMap<Queue, Option<DispatchOrder>>,
     /// Dependents of these tasks, behind the given key.
@@ -92,6 +97,8 @@ impl Wanted {
         self.locks.extend(other.locks.iter().cloned());
         self.idempotency.extend(other.idempotency.iter().cloned());
         self.jobs.extend(other.jobs.iter().cloned());
+        self.webhooks.extend(other.webhooks.iter().cloned());
+        self.deliveries.extend(other.deliveries.iter().cloned());
     }
 }
 
@@ -127,6 +134,8 @@ pub enum ReplayAnswer {
     Agent(AgentId),
     /// What is set and used for a scope.
     Scope(Scope),
+    /// A webhook.
+    Webhook(Arc<str>),
     /// Nothing to show.
     Done,
 }
@@ -177,6 +186,10 @@ pub struct Rows {
     pub idempotency: Vec<(ReplayKey, Replay)>,
     /// Jobs that were dispatched elsewhere.
     pub jobs: Vec<(TaskId, AttemptKey)>,
+    /// Webhooks.
+    pub webhooks: Vec<Arc<Webhook>>,
+    /// What could not be delivered.
+    pub deliveries: Vec<(DeliveryKey, Delivery)>,
     /// Stretches of queues, in order; whether that is all of them.
     pub windows: Vec<(Queue, Vec<DispatchOrder>, bool)>,
     /// Queues in which something waits.
@@ -311,6 +324,10 @@ pub struct Changes {
     pub idempotency: Vec<(ReplayKey, Replay)>,
     /// Jobs that were dispatched elsewhere.
     pub jobs: Vec<(TaskId, AttemptKey)>,
+    /// Webhooks. One that is removed, or added anew, takes the deliveries before it along.
+    pub webhooks: Vec<Change<Arc<str>, Webhook>>,
+    /// What could not be delivered.
+    pub deliveries: Vec<Change<DeliveryKey, Delivery>>,
     /// Access tokens; none removes one.
     pub tokens: Vec<(Arc<str>, Option<AccessToken>)>,
     /// What happened, in order.
@@ -337,6 +354,8 @@ impl Changes {
             && self.edges.is_empty()
             && self.idempotency.is_empty()
             && self.jobs.is_empty()
+            && self.webhooks.is_empty()
+            && self.deliveries.is_empty()
             && self.tokens.is_empty()
             && self.events.is_empty()
             && self.forget_before.is_none()

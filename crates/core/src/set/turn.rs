@@ -26,6 +26,8 @@ impl WorkingSet {
             edges: self.edges.mark(),
             idempotency: self.idempotency.mark(),
             jobs: self.jobs.mark(),
+            webhooks: self.webhooks.mark(),
+            deliveries: self.deliveries.mark(),
             waiters: self.waiters.mark(),
             notes: self.notes.len(),
             bodies: self.bodies.len(),
@@ -86,6 +88,8 @@ impl WorkingSet {
         });
         self.idempotency.rewind(mark.idempotency, |_, _, _| {});
         self.jobs.rewind(mark.jobs, |_, _, _| {});
+        self.webhooks.rewind(mark.webhooks, |_, _, _| {});
+        self.deliveries.rewind(mark.deliveries, |_, _, _| {});
         self.waiters.rewind(mark.waiters, |_, _, _| {});
         self.notes.truncate(mark.notes);
         self.bodies.truncate(mark.bodies);
@@ -111,6 +115,8 @@ impl WorkingSet {
             edges: 0,
             idempotency: 0,
             jobs: 0,
+            webhooks: 0,
+            deliveries: 0,
             waiters: 0,
             notes: 0,
             bodies: 0,
@@ -181,6 +187,8 @@ impl WorkingSet {
                 .changes()
                 .filter_map(|change| change.now.map(|key| (change.key, *key)))
                 .collect(),
+            webhooks: self.webhooks.changes().collect(),
+            deliveries: self.deliveries.changes().collect(),
             tokens: std::mem::take(&mut self.tokens),
             events: std::mem::take(&mut self.events),
             forget_before: self.forget_before,
@@ -240,6 +248,8 @@ impl WorkingSet {
         self.edge_lists.clear();
         self.idempotency.settle(|_, _| false, |_, _| {});
         self.jobs.settle(|_, _| false, |_, _| {});
+        self.webhooks.settle(|_, _| false, |_, _| {});
+        self.deliveries.settle(|_, _| false, |_, _| {});
         self.waiters.settle(|_, _| true, |_, _| {});
         self.told_before.clear();
         if let Some(unfinished) = self.unfinished_next.take() {

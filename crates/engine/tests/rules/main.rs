@@ -28,3 +28,4 @@ mod turns;
 mod usage;
 mod waiting;
 mod wake_ups;
+mod webhooks;

@@ -43,6 +43,7 @@ enum Held {
     Lock(LockName),
     Replay(ReplayKey),
     Job(TaskId),
+    Webhook(Arc<str>),
 }
 
 /// Which server holds a row.

@@ -7,6 +7,7 @@ use adjutant_core::event::Event;
 use adjutant_core::name::{AgentId, TaskId};
 use adjutant_core::task::{DependencyState, Priority, Status, Task, TaskKey};
 use adjutant_core::time::Timestamp;
+use adjutant_core::webhook::{Delivery, Webhook};
 
 use super::Shared;
 use super::rows::World;
@@ -127,6 +128,40 @@ impl Reader for MemoryReader {
 
     fn tokens(&mut self) -> Result<Vec<AccessToken>, StoreError> {
         Ok(self.read(|world| world.tokens.values().cloned().collect()))
+    }
+
+    fn webhooks(&mut self) -> Result<Vec<Webhook>, StoreError> {
+        Ok(self.read(|world| {
+            world
+                .webhooks
+                .values()
+                .map(|webhook| (**webhook).clone())
+                .collect()
+        }))
+    }
+
+    fn deliveries(
+        &mut self,
+        webhook: &str,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Delivery)>, StoreError> {
+        Ok(self.read(|world| {
+            let mut found = world.deliveries_of(webhook);
+            found.retain(|(seq, _)| *seq > after);
+            found.truncate(limit);
+            found
+        }))
+    }
+
+    fn due_deliveries(&mut self, webhook: &str, limit: usize) -> Result<Vec<(u64, Delivery)>, StoreError> {
+        Ok(self.read(|world| {
+            let mut found = world.deliveries_of(webhook);
+            found.retain(|(_, delivery)| delivery.due_at.is_some());
+            found.sort_by_key(|(seq, delivery)| (delivery.due_at, *seq));
+            found.truncate(limit);
+            found
+        }))
     }
 
     fn secret(&mut self) -> Result<[u8; 32], StoreError> {

@@ -20,6 +20,7 @@ use adjutant_core::task::{
     Body, Class, ClassId, Demand, DependencyState, DispatchOrder, Gate, Note, Queue, Task, TaskKey,
 };
 use adjutant_core::time::Timestamp;
+use adjutant_core::webhook::{Delivery, DeliveryKey, Webhook};
 
 use super::{Held, Server, Shared};
 use crate::{MAX_FORGOTTEN, MAX_OUTPUT_BYTES, StoreError};
@@ -44,6 +45,8 @@ pub(super) struct World {
     pub(super) replays: BTreeMap<ReplayKey, Replay>,
     pub(super) jobs: BTreeMap<TaskId, AttemptKey>,
     pub(super) tokens: BTreeMap<Arc<str>, AccessToken>,
+    pub(super) webhooks: BTreeMap<Arc<str>, Arc<Webhook>>,
+    pub(super) deliveries: BTreeMap<DeliveryKey, Arc<Delivery>>,
     pub(super) events: Vec<Event>,
     pub(super) archive: BTreeMap<(Scope, u32), Line>,
     classes: Vec<Arc<Class>>,
@@ -247,6 +250,16 @@ impl World {
         for (name, token) in &changes.tokens {
             put(&mut self.tokens, Arc::clone(name), token.clone());
         }
+        // First what goes: what is put is of those that stay.
+        for change in &changes.webhooks {
+            if crate::is_another(change) {
+                self.deliveries.retain(|key, _| key.webhook != change.key);
+            }
+            put(&mut self.webhooks, change.key.clone(), change.now.clone());
+        }
+        for change in &changes.deliveries {
+            put(&mut self.deliveries, change.key.clone(), change.now.clone());
+        }
         if let Some(before) = changes.forget_before {
             let old: Vec<ReplayKey> = self
                 .replays
@@ -271,6 +284,15 @@ impl World {
             });
         }
         self.last_seq()
+    }
+
+    /// What could not be delivered for a webhook, by the number of its event.
+    pub(super) fn deliveries_of(&self, webhook: &str) -> Vec<(u64, Delivery)> {
+        self.deliveries
+            .iter()
+            .filter(|(key, _)| *key.webhook == *webhook)
+            .map(|(key, delivery)| (key.seq, (**delivery).clone()))
+            .collect()
     }
 
     pub(super) fn last_seq(&self) -> u64 {
@@ -389,6 +411,17 @@ impl Load<'_> {
             self.hold(Held::Job(id.clone()))?;
             let job = self.shared.world.jobs.get(id).copied();
             self.rows.jobs.extend(job.map(|key| (id.clone(), key)));
+        }
+        for name in &wanted.webhooks {
+            self.hold(Held::Webhook(Arc::clone(name)))?;
+            let webhook = self.shared.world.webhooks.get(name).cloned();
+            self.rows.webhooks.extend(webhook);
+        }
+        for key in &wanted.deliveries {
+            let delivery = self.shared.world.deliveries.get(key);
+            self.rows
+                .deliveries
+                .extend(delivery.map(|delivery| (key.clone(), (**delivery).clone())));
         }
         for key in &wanted.tasks {
             self.task(*key)?;

@@ -1,7 +1,7 @@
 //! Loading: the rows that a turn asks for, locked.
 //!
-//! What is named is locked in one order by everybody: idempotency keys, tasks, attempts, jobs, locks, agents, scopes;
-//! by key within each. What is not there cannot be locked: whoever makes it is second to none because of a unique
+//! What is named is locked in one order by everybody: idempotency keys, tasks, attempts, jobs, webhooks, locks, agents,
+//! scopes; by key within each. What is not there cannot be locked: whoever makes it is second to none because of a unique
 //! index, and a second one is turned back and decides again. Scopes without limits are not locked: what was used of
 //! them is added at the end of the turn, which is turned back if a limit was set meanwhile.
 
@@ -21,7 +21,7 @@ use tokio_postgres::Row;
 
 use super::codec::{
     class_of, column, order_of, rank, read_accounts, read_agent, read_attempt, read_attempt_key,
-    read_counter, read_order, read_policy, read_replay, read_task, scope,
+    read_counter, read_delivery, read_order, read_policy, read_replay, read_task, read_webhook, scope,
 };
 use super::presence::Presence;
 use super::session::{Batch, Frame, IMPATIENT, Session};
@@ -62,6 +62,8 @@ struct Places {
     attempts: Option<usize>,
     lines: Option<usize>,
     jobs: Option<usize>,
+    webhooks: Option<usize>,
+    deliveries: Option<usize>,
     experiences: Option<usize>,
     locks: Option<usize>,
     agents: Option<usize>,
@@ -175,6 +177,18 @@ impl Loading<'_> {
         if !wanted.jobs.is_empty() {
             let ids = texts(&wanted.jobs);
             places.jobs = Some(batch.ask(Sql::LockJobs, vec![Box::new(ids)]));
+        }
+        if !wanted.webhooks.is_empty() {
+            let names = texts(&wanted.webhooks);
+            places.webhooks = Some(batch.ask(Sql::LockWebhooks, vec![Box::new(names)]));
+        }
+        if !wanted.deliveries.is_empty() {
+            let (names, seqs): (Vec<_>, Vec<_>) = wanted
+                .deliveries
+                .iter()
+                .map(|key| (key.webhook.to_string(), int(key.seq)))
+                .unzip();
+            places.deliveries = Some(batch.ask(Sql::Deliveries, vec![Box::new(names), Box::new(seqs)]));
         }
         if !wanted.experiences.is_empty() {
             let (labels, models): (Vec<_>, Vec<_>) = wanted
@@ -316,6 +330,12 @@ impl Loading<'_> {
         for row in of(places.jobs) {
             rows.jobs
                 .push((row.try_get::<_, &str>(0)?.into(), read_attempt_key(row, 1)?));
+        }
+        for row in of(places.webhooks) {
+            rows.webhooks.push(Arc::new(read_webhook(row)?));
+        }
+        for row in of(places.deliveries) {
+            rows.deliveries.push(read_delivery(row)?);
         }
         for row in of(places.experiences) {
             let broken = |why| Failure::Broken(format!("experience: {why}"));

@@ -10,7 +10,10 @@ use super::session::Session;
 
 /// The schema, step by step. A step leaves alone what servers of the version before need, because they may go on while
 /// this one starts.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+];
 /// One server at a time brings the schema up to date and chooses a lane: "adjutant" in ASCII, cut to a number.
 pub(super) const ENTRANCE: i64 = 0x0061_646a_7574_616e;
 /// A server that was not heard of for so long loses its lane when all are taken: longer than it looks for the outcome of

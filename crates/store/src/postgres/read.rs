@@ -11,14 +11,15 @@ use adjutant_core::name::{AgentId, TaskId};
 use adjutant_core::set::rows::Rows;
 use adjutant_core::task::{ClassId, DependencyState, Priority, Queue, Status, Task, TaskKey};
 use adjutant_core::time::Timestamp;
+use adjutant_core::webhook::{Delivery, Webhook};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::Failure;
 use super::codec::{
-    Classes, agent_columns, attempt_columns, class_of, column, digest, line_columns, rank, read_accounts,
-    read_agent, read_attempt, read_attempt_key, read_body, read_ending, read_event, read_note, read_output,
-    read_task, read_token, task_columns,
+    Classes, agent_columns, attempt_columns, class_of, column, delivery_columns, digest, line_columns, rank,
+    read_accounts, read_agent, read_attempt, read_attempt_key, read_body, read_delivery, read_ending,
+    read_event, read_note, read_output, read_task, read_token, read_webhook, task_columns,
 };
 use super::connect::Config;
 use super::load::read_scope;
@@ -422,6 +423,34 @@ impl Reader for PostgresReader {
         Ok(rows.iter().map(read_token).collect::<Result<_, _>>()?)
     }
 
+    fn webhooks(&mut self) -> Result<Vec<Webhook>, StoreError> {
+        let rows = self.ask("SELECT name, document FROM webhook ORDER BY name", &[])?;
+        Ok(rows.iter().map(read_webhook).collect::<Result<_, _>>()?)
+    }
+
+    fn deliveries(
+        &mut self,
+        webhook: &str,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Delivery)>, StoreError> {
+        let sql = concat!(
+            "SELECT ",
+            delivery_columns!(),
+            " FROM delivery WHERE webhook = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+        );
+        of_webhook(&self.ask(sql, &[&webhook, &int(after), &int(limit as u64)])?)
+    }
+
+    fn due_deliveries(&mut self, webhook: &str, limit: usize) -> Result<Vec<(u64, Delivery)>, StoreError> {
+        let sql = concat!(
+            "SELECT ",
+            delivery_columns!(),
+            " FROM delivery WHERE webhook = $1 AND due_at IS NOT NULL ORDER BY due_at, seq LIMIT $2"
+        );
+        of_webhook(&self.ask(sql, &[&webhook, &int(limit as u64)])?)
+    }
+
     fn secret(&mut self) -> Result<[u8; 32], StoreError> {
         let rows = self.ask("SELECT value FROM meta WHERE name = 'secret'", &[])?;
         let row = rows
@@ -429,6 +458,14 @@ impl Reader for PostgresReader {
             .ok_or_else(|| StoreError::Broken("the secret is not there".into()))?;
         Ok(digest(row.try_get(0).map_err(Failure::from)?)?)
     }
+}
+
+fn of_webhook(rows: &[Row]) -> Result<Vec<(u64, Delivery)>, StoreError> {
+    let deliveries = rows.iter().map(|row| {
+        let (key, delivery) = read_delivery(row)?;
+        Ok((key.seq, delivery))
+    });
+    Ok(deliveries.collect::<Result<_, Failure>>()?)
 }
 
 /// Everything that a complete working set starts with, unlocked.

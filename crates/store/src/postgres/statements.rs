@@ -3,7 +3,7 @@
 //! A turn sends its statements without waiting for one before the next (they are answered in order), so that a load is
 //! one round trip and a commit is two, whatever their size. Statements are over arrays: one for all rows of a kind.
 
-use super::codec::{agent_columns, attempt_columns, line_columns, task_columns};
+use super::codec::{agent_columns, attempt_columns, delivery_columns, line_columns, task_columns};
 
 /// What stands in an index for a text that may be too long for one.
 macro_rules! digest {
@@ -41,6 +41,10 @@ statements! {
     LockAttempts = concat!("SELECT ", attempt_columns!(), " FROM attempt \
         JOIN unnest($1::bigint[], $2::bigint[]) AS named (task, number) USING (task, number) \
         ORDER BY attempt.task, attempt.number FOR UPDATE OF attempt");
+    LockWebhooks = "SELECT name, document FROM webhook WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
+    // They are under the lock of their webhook.
+    Deliveries = concat!("SELECT ", delivery_columns!(), " FROM delivery \
+        JOIN unnest($1::text[], $2::bigint[]) AS named (webhook, seq) USING (webhook, seq)");
     Lines = concat!("SELECT ", line_columns!(), " FROM line \
         JOIN unnest($1::bigint[], $2::bigint[]) AS named (task, number) USING (task, number) \
         ORDER BY line.task, line.number, line.index");
@@ -169,6 +173,16 @@ statements! {
     PutToken = "INSERT INTO token (name, digest, roles, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO UPDATE \
         SET digest = excluded.digest, roles = excluded.roles, created_at = excluded.created_at";
     DeleteToken = "DELETE FROM token WHERE name = $1";
+    InsertWebhook = "INSERT INTO webhook (name, document) VALUES ($1, $2)";
+    UpdateWebhook = "UPDATE webhook SET document = $2 WHERE name = $1";
+    DeleteWebhook = "DELETE FROM webhook WHERE name = $1";
+    PutDeliveries = "INSERT INTO delivery (webhook, seq, attempts, due_at, error) \
+        SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[]) \
+        ON CONFLICT (webhook, seq) DO UPDATE SET attempts = excluded.attempts, due_at = excluded.due_at, \
+        error = excluded.error";
+    DeleteDeliveries = "DELETE FROM delivery USING unnest($1::text[], $2::bigint[]) AS old (webhook, seq) \
+        WHERE delivery.webhook = old.webhook AND delivery.seq = old.seq";
+    DeleteDeliveriesOf = "DELETE FROM delivery WHERE webhook = $1";
     Turn = "UPDATE server SET turn = $2, vouched_at = greatest(vouched_at, $3) WHERE id = $1 AND lane IS NOT NULL \
         RETURNING set_config('lock_timeout', $4, true)";
     // The last statement before the COMMIT: from here on no other turn comes in between.

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Result, params};
 
 use super::codec::{
     dependency, fanout, gate, int, json, keys, kind, limits, list, micros, paused, prices, produces, roles,
-    span, state, stop, tallies,
+    span, state, stop, tallies, webhook,
 };
 use super::mark::Position;
 use crate::{MAX_FORGOTTEN, MAX_OUTPUT_BYTES, encoding, payload};
@@ -69,6 +69,7 @@ pub(super) fn rows(db: &Connection, changes: &Changes) -> Result<()> {
             .execute(params![change.key.0.0, change.key.1.0, dependency(*edge)])?;
         }
     }
+    webhooks(db, changes)?;
     access(db, changes)
 }
 
@@ -451,6 +452,45 @@ fn scopes(db: &Connection, changes: &Changes) -> Result<()> {
             now.active,
             now.cooldown_until.as_micros(),
         ])?;
+    }
+    Ok(())
+}
+
+fn webhooks(db: &Connection, changes: &Changes) -> Result<()> {
+    // First what goes: what is put is of those that stay.
+    for change in &changes.webhooks {
+        if crate::is_another(change) {
+            db.prepare_cached("DELETE FROM delivery WHERE webhook = ?1")?
+                .execute([&*change.key])?;
+        }
+        match change.now.as_deref() {
+            Some(now) => db
+                .prepare_cached("INSERT OR REPLACE INTO webhook (name, document) VALUES (?1, ?2)")?
+                .execute(params![&*change.key, webhook(now)])?,
+            None => db
+                .prepare_cached("DELETE FROM webhook WHERE name = ?1")?
+                .execute([&*change.key])?,
+        };
+    }
+    for change in &changes.deliveries {
+        let (webhook, seq) = (&*change.key.webhook, int(change.key.seq));
+        match change.now.as_deref() {
+            Some(now) => db
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO delivery (webhook, seq, attempts, due_at, error) \
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(params![
+                    webhook,
+                    seq,
+                    now.attempts,
+                    micros(now.due_at),
+                    &*now.error
+                ])?,
+            None => db
+                .prepare_cached("DELETE FROM delivery WHERE webhook = ?1 AND seq = ?2")?
+                .execute(params![webhook, seq])?,
+        };
     }
     Ok(())
 }

@@ -12,8 +12,8 @@ use adjutant_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::codec::{
-    self, ATTEMPT, LINE, TASK, digest, gate, int, read_attempt, read_dependency, read_json, read_line,
-    read_order, read_task,
+    self, ATTEMPT, DELIVERY, LINE, TASK, digest, gate, int, read_attempt, read_dependency, read_json,
+    read_line, read_order, read_task,
 };
 use super::read::Classes;
 
@@ -86,6 +86,7 @@ pub(super) fn load(db: &Connection, classes: &mut Classes, wanted: &Wanted) -> R
             .optional()?;
         rows.jobs.extend(found.map(|key| (id.clone(), key)));
     }
+    webhooks(db, wanted, &mut rows)?;
     windows(db, classes, wanted, &mut seen, &mut rows)?;
     for (of, after) in &wanted.dependents {
         let page = dependents(db, *of, *after)?;
@@ -98,6 +99,26 @@ pub(super) fn load(db: &Connection, classes: &mut Classes, wanted: &Wanted) -> R
         due(db, classes, until, &mut seen, &mut rows)?;
     }
     Ok(rows)
+}
+
+fn webhooks(db: &Connection, wanted: &Wanted, rows: &mut Rows) -> Result<()> {
+    for name in &wanted.webhooks {
+        let found = db
+            .prepare_cached("SELECT name, document FROM webhook WHERE name = ?1")?
+            .query_row([&**name], codec::read_webhook)
+            .optional()?;
+        rows.webhooks.extend(found.map(Arc::new));
+    }
+    for key in &wanted.deliveries {
+        let found = db
+            .prepare_cached(&format!(
+                "SELECT {DELIVERY} FROM delivery WHERE webhook = ?1 AND seq = ?2"
+            ))?
+            .query_row(params![&*key.webhook, int(key.seq)], codec::read_delivery)
+            .optional()?;
+        rows.deliveries.extend(found);
+    }
+    Ok(())
 }
 
 fn add_task(

@@ -9,10 +9,13 @@ use adjutant_core::event::{Event, EventKind};
 use adjutant_core::name::{AgentId, TaskId};
 use adjutant_core::task::{Class, ClassId, Demand, DependencyState, Note, Priority, Status, Task, TaskKey};
 use adjutant_core::time::Timestamp;
+use adjutant_core::webhook::{Delivery, Webhook};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params, params_from_iter};
 
-use super::codec::{self, TASK, int, read_body, read_json, read_task, read_token};
+use super::codec::{
+    self, DELIVERY, TASK, int, read_body, read_delivery, read_json, read_task, read_token, read_webhook,
+};
 use super::damage::Alarm;
 use super::{failed, load};
 use crate::{
@@ -227,12 +230,57 @@ impl Reader for SqliteReader {
         })
     }
 
+    fn webhooks(&mut self) -> std::result::Result<Vec<Webhook>, StoreError> {
+        self.consistently(|db, _| {
+            db.prepare_cached("SELECT name, document FROM webhook ORDER BY name")?
+                .query_map([], read_webhook)?
+                .collect()
+        })
+    }
+
+    fn deliveries(
+        &mut self,
+        webhook: &str,
+        after: u64,
+        limit: usize,
+    ) -> std::result::Result<Vec<(u64, Delivery)>, StoreError> {
+        self.consistently(|db, _| {
+            let sql = format!(
+                "SELECT {DELIVERY} FROM delivery WHERE webhook = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+            );
+            db.prepare_cached(&sql)?
+                .query_map(params![webhook, int(after), int(limit as u64)], of_webhook)?
+                .collect()
+        })
+    }
+
+    fn due_deliveries(
+        &mut self,
+        webhook: &str,
+        limit: usize,
+    ) -> std::result::Result<Vec<(u64, Delivery)>, StoreError> {
+        self.consistently(|db, _| {
+            let sql = format!(
+                "SELECT {DELIVERY} FROM delivery WHERE webhook = ?1 AND due_at IS NOT NULL \
+                 ORDER BY due_at, seq LIMIT ?2"
+            );
+            db.prepare_cached(&sql)?
+                .query_map(params![webhook, int(limit as u64)], of_webhook)?
+                .collect()
+        })
+    }
+
     fn secret(&mut self) -> std::result::Result<[u8; 32], StoreError> {
         self.consistently(|db, _| {
             db.prepare_cached("SELECT value FROM meta WHERE name = 'secret'")?
                 .query_row([], |row| codec::digest(row, 0))
         })
     }
+}
+
+fn of_webhook(row: &Row<'_>) -> Result<(u64, Delivery)> {
+    let (key, delivery) = read_delivery(row)?;
+    Ok((key.seq, delivery))
 }
 
 /// What decisions do not need of a task. What cannot be there is not asked for.

@@ -19,9 +19,9 @@ use rusqlite::{Connection, Result, Row, params};
 
 use super::backup::{self, CopyError, Part};
 use super::codec::{
-    AGENT, ATTEMPT, COUNTER, LINE, TASK, demand, digest, int, read_agent, read_attempt, read_body,
-    read_class, read_counter, read_dependency, read_experience, read_json, read_line, read_policy,
-    read_scope, read_task, read_token,
+    AGENT, ATTEMPT, COUNTER, DELIVERY, LINE, TASK, demand, digest, int, read_agent, read_attempt, read_body,
+    read_class, read_counter, read_delivery, read_dependency, read_experience, read_json, read_line,
+    read_policy, read_scope, read_task, read_token, read_webhook,
 };
 use super::damage::Alarm;
 use super::open::{APPLICATION_ID, Lock, MIGRATIONS, look_for_damage, take_lock};
@@ -304,7 +304,20 @@ impl Source {
                     stretch.changes.tokens.push((token.name.clone(), Some(token)));
                 })?)
             },
-        )
+        )?;
+        self.each("SELECT name, document FROM webhook ORDER BY name", |row| {
+            let webhook = read_webhook(row)?;
+            Ok(courier.take(row_bytes(row), |stretch| {
+                stretch.changes.webhooks.push(new(webhook.name.clone(), webhook));
+            })?)
+        })?;
+        let deliveries = format!("SELECT {DELIVERY} FROM delivery ORDER BY webhook, seq");
+        self.each(&deliveries, |row| {
+            let (key, delivery) = read_delivery(row)?;
+            Ok(courier.take(row_bytes(row), |stretch| {
+                stretch.changes.deliveries.push(new(key, delivery));
+            })?)
+        })
     }
 
     fn history(&self, courier: &mut Courier<'_>) -> std::result::Result<(), Stopped> {

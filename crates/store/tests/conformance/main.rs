@@ -68,4 +68,5 @@ mod tasks;
 mod turns;
 mod upgrade;
 mod wanters;
+mod webhooks;
 mod write;

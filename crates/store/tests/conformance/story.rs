@@ -1,8 +1,14 @@
 //! A story: what a server leaves after some hours, with tasks in every state, attempts that run, dependencies, locks,
 //! limits, jobs from elsewhere, tokens and events.
 
+use std::sync::Arc;
+
 use adjutant_core::access::Role;
-use adjutant_core::command::{AccessToken, Command, IdempotencyKey, PolicyChange, TaskPatch, UsageEvent};
+use adjutant_core::command::{
+    AccessToken, Command, DeliveryOutcome, DeliveryReport, IdempotencyKey, NewWebhook, PolicyChange,
+    TaskPatch, UsageEvent,
+};
+use adjutant_core::event::EventKind;
 use adjutant_core::limit::{Limit, ModelQuota, Prices, Scope, Window};
 use adjutant_core::money::Money;
 use adjutant_core::task::Produces;
@@ -65,8 +71,38 @@ fn settings<S: Store>(play: &mut Play<S>) {
         roles: [Role::Admin].into(),
         created_at: begin(),
     }));
+    webhook(play);
     play.done(register("ada", 2));
     play.done(register("bob", 1));
+}
+
+/// A webhook with a delivery that waits.
+fn webhook<S: Store>(play: &mut Play<S>) {
+    let (name, session): (Arc<str>, Arc<str>) = ("chat".into(), "server".into());
+    play.done(Command::AddWebhook(NewWebhook {
+        name: Arc::clone(&name),
+        url: "https://chat.example/hook".into(),
+        kinds: [EventKind::TaskCompleted, EventKind::QuotaExceeded].into(),
+        since: 0,
+    }));
+    play.done(Command::LeaseWebhook {
+        name: Arc::clone(&name),
+        session: Arc::clone(&session),
+        alone: true,
+    });
+    play.done(Command::SettleDeliveries(DeliveryReport {
+        name,
+        session,
+        cursor: 1,
+        missed: 0,
+        outcomes: vec![(
+            1,
+            DeliveryOutcome::Failed {
+                error: "it answered 500".into(),
+                retry_after: None,
+            },
+        )],
+    }));
 }
 
 fn yesterday<S: Store>(play: &mut Play<S>) {

@@ -1,4 +1,4 @@
-//! Files of earlier versions: each is brought up to date, holds what it held, and work on it goes on.
+//! Files and databases of earlier versions: each is brought up to date, holds what it held, and work on it goes on.
 //!
 //! `tests/fixtures/vN.sql` is the [story](crate::story) as the program wrote it when the schema had taken N steps, as
 //! SQL text. To make the next one, before a migration is added:
@@ -15,6 +15,7 @@ use adjutant_core::command::{Command, UsageEvent};
 use adjutant_core::name::TaskId;
 use adjutant_core::task::Status;
 use adjutant_core::time::Span;
+use adjutant_store::postgres::Postgres;
 use adjutant_store::sqlite::Sqlite;
 use adjutant_store::sqlite::audit::audit;
 use adjutant_store::{Reader, Store};
@@ -23,6 +24,7 @@ use rusqlite::Connection;
 use crate::play::{Play, complete, submit, sync, usage};
 use crate::story::{self, heartbeats};
 use crate::subject::SqliteFile;
+use crate::write::write;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
@@ -111,6 +113,34 @@ fn a_file_of_every_version_is_brought_up_to_date_and_work_goes_on() {
         goes_on(&path);
     }
     assert!(versions > 0);
+}
+
+/// A database as the first step of the schema left it, with what the second must leave alone.
+#[test]
+fn a_database_of_the_first_schema_is_brought_up_to_date() {
+    let Some(cluster) = adjutant_postgres_fixture::shared() else {
+        return;
+    };
+    let database = cluster.database();
+    database.sql(include_str!("../../src/postgres/migrations/0001.sql"));
+    database.sql(
+        "INSERT INTO meta (name, value) VALUES ('adjutant schema', '1'), \
+         ('secret', decode(repeat('07', 32), 'hex'))",
+    );
+    let mut store = Postgres::open(database.url()).expect("an older database is opened");
+    let schema = "SELECT convert_from(value, 'UTF8') FROM meta WHERE name = 'adjutant schema'";
+    assert_eq!(database.sql(schema), "2");
+    let mut reader = store.reader().expect("a reader is given");
+    assert_eq!(reader.secret().expect("it is read"), [7; 32]);
+    assert_eq!(reader.webhooks().expect("they are read"), []);
+    let webhook = crate::webhooks::webhook("w");
+    store
+        .commit(&write().webhook(None, Some(&webhook)).changes())
+        .expect("work goes on");
+    drop(store);
+    let store = Postgres::open(database.url()).expect("it is opened again");
+    let mut reader = store.reader().expect("a reader is given");
+    assert_eq!(reader.webhooks().expect("they are read"), [webhook]);
 }
 
 fn status(reader: &mut dyn Reader, id: &str) -> Status {

@@ -14,6 +14,7 @@ use adjutant_core::set::rows::{Changes, Ending, NewEvent, Replay, ReplayKey};
 use adjutant_core::set::table::Change;
 use adjutant_core::task::{Body, DependencyState, Note, Task, TaskKey};
 use adjutant_core::time::Timestamp;
+use adjutant_core::webhook::{Delivery, DeliveryKey, Webhook};
 
 use crate::subject::Subject;
 
@@ -162,6 +163,23 @@ impl Write {
 
     pub(crate) fn no_token(mut self, name: &str) -> Self {
         self.0.tokens.push((name.into(), None));
+        self
+    }
+
+    pub(crate) fn webhook(mut self, before: Option<&Webhook>, now: Option<&Webhook>) -> Self {
+        let name = now.or(before).map(|webhook| Arc::clone(&webhook.name));
+        let name = name.expect("a webhook is there before or after");
+        self.0.webhooks.push(change(name, before, now));
+        self
+    }
+
+    pub(crate) fn delivery(
+        mut self,
+        key: &DeliveryKey,
+        before: Option<&Delivery>,
+        now: Option<&Delivery>,
+    ) -> Self {
+        self.0.deliveries.push(change(key.clone(), before, now));
         self
     }
 

@@ -25,6 +25,7 @@ use adjutant_core::name::{Label, LockName, ModelName, ProjectName, RepoName, Tas
 use adjutant_core::set::rows::Replay;
 use adjutant_core::task::{Class, ClassId, TaskKey};
 use adjutant_core::time::{Span, Timestamp};
+use adjutant_core::webhook::{Delivery, DeliveryKey, Webhook};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSqlOwned;
@@ -473,6 +474,36 @@ pub(super) fn read_token(row: &Row) -> Result<AccessToken> {
         roles: sound("token.roles", encoding::read_roles(row.try_get(2)?))?.into(),
         created_at: Timestamp::from_micros(column(row, 3)?),
     })
+}
+
+/// `name, document`.
+pub(super) fn read_webhook(row: &Row) -> Result<Webhook> {
+    sound(
+        "webhook.document",
+        encoding::read_webhook(row.try_get(0)?, row.try_get(1)?),
+    )
+}
+
+macro_rules! delivery_columns {
+    () => {
+        "webhook, seq, attempts, due_at, error"
+    };
+}
+pub(super) use delivery_columns;
+
+/// [`delivery_columns`].
+pub(super) fn read_delivery(row: &Row) -> Result<(DeliveryKey, Delivery)> {
+    let key = DeliveryKey {
+        webhook: row.try_get::<_, &str>(0)?.into(),
+        seq: column::<i64>(row, 1)?.unsigned_abs(),
+    };
+    let attempts = u32::try_from(column::<i64>(row, 2)?);
+    let delivery = Delivery {
+        attempts: attempts.map_err(|_| Failure::Broken("delivery.attempts: out of range".into()))?,
+        due_at: time(column(row, 3)?),
+        error: row.try_get::<_, &str>(4)?.into(),
+    };
+    Ok((key, delivery))
 }
 
 /// `seq, kind, task, task_id, agent, at, payload`.

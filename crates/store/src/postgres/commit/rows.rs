@@ -32,6 +32,7 @@ pub(super) fn ask(
     accounts(changes, batch);
     let heard = agents(changes, presence, batch);
     locks(changes, batch);
+    webhooks(changes, batch);
     access(changes, named, batch);
     heard
 }
@@ -441,6 +442,68 @@ fn locks(changes: &Changes, batch: &mut Batch) {
         batch.ask(
             Sql::PutEdges,
             vec![Box::new(dependencies), Box::new(dependents), Box::new(states)],
+        );
+    }
+}
+
+// ---- webhooks --------------------------------------------------------------------------------------------------------
+
+fn webhooks(changes: &Changes, batch: &mut Batch) {
+    // First what goes: what is put is of those that stay.
+    for change in &changes.webhooks {
+        let name = change.key.to_string();
+        if crate::is_another(change) {
+            batch.ask(Sql::DeleteDeliveriesOf, vec![Box::new(name.clone())]);
+        }
+        match (&change.before, &change.now) {
+            // Of two servers that add one, the second is turned back by the index, and decides again.
+            (None, Some(now)) => batch.ask(
+                Sql::InsertWebhook,
+                vec![Box::new(name), Box::new(encoding::webhook(now))],
+            ),
+            (Some(_), Some(now)) => batch.ask(
+                Sql::UpdateWebhook,
+                vec![Box::new(name), Box::new(encoding::webhook(now))],
+            ),
+            (_, None) => batch.ask(Sql::DeleteWebhook, vec![Box::new(name)]),
+        };
+    }
+    deliveries(changes, batch);
+}
+
+fn deliveries(changes: &Changes, batch: &mut Batch) {
+    let (mut names, mut seqs, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut times, mut errors) = (Vec::new(), Vec::new());
+    let (mut old_names, mut old_seqs) = (Vec::new(), Vec::new());
+    for change in &changes.deliveries {
+        let (name, seq) = (change.key.webhook.to_string(), int(change.key.seq));
+        let Some(now) = change.now.as_deref() else {
+            old_names.push(name);
+            old_seqs.push(seq);
+            continue;
+        };
+        names.push(name);
+        seqs.push(seq);
+        attempts.push(i64::from(now.attempts));
+        times.push(micros(now.due_at));
+        errors.push(now.error.to_string());
+    }
+    if !names.is_empty() {
+        batch.ask(
+            Sql::PutDeliveries,
+            vec![
+                Box::new(names),
+                Box::new(seqs),
+                Box::new(attempts),
+                Box::new(times),
+                Box::new(errors),
+            ],
+        );
+    }
+    if !old_names.is_empty() {
+        batch.ask(
+            Sql::DeleteDeliveries,
+            vec![Box::new(old_names), Box::new(old_seqs)],
         );
     }
 }

@@ -16,9 +16,9 @@ use tokio_postgres::types::ToSql;
 
 use super::super::Failure;
 use super::super::codec::{
-    Classes, agent_columns, attempt_columns, class_of, column, digest, line_columns, read_agent,
-    read_attempt, read_attempt_key, read_body, read_ending, read_event, read_line, read_note, read_output,
-    read_replay, read_task, read_token, scope, task_columns,
+    Classes, agent_columns, attempt_columns, class_of, column, delivery_columns, digest, line_columns,
+    read_agent, read_attempt, read_attempt_key, read_body, read_delivery, read_ending, read_event, read_line,
+    read_note, read_output, read_replay, read_task, read_token, read_webhook, scope, task_columns,
 };
 use super::super::load::read_scope;
 use super::super::open::{self, ENTRANCE, unreachable};
@@ -353,6 +353,25 @@ impl Reading<'_> {
                 })?)
             },
         )
+        .await?;
+        self.each("SELECT name, document FROM webhook ORDER BY name", |row| {
+            let webhook = read_webhook(row)?;
+            Ok(courier.take(row.raw_size_bytes(), |stretch| {
+                stretch.changes.webhooks.push(new(webhook.name.clone(), webhook));
+            })?)
+        })
+        .await?;
+        let deliveries = concat!(
+            "SELECT ",
+            delivery_columns!(),
+            " FROM delivery ORDER BY webhook, seq"
+        );
+        self.each(deliveries, |row| {
+            let (key, delivery) = read_delivery(row)?;
+            Ok(courier.take(row.raw_size_bytes(), |stretch| {
+                stretch.changes.deliveries.push(new(key, delivery));
+            })?)
+        })
         .await
     }
 

@@ -15,7 +15,7 @@ use crate::encoding::{self, int};
 use crate::transfer::{COUNTS, Moved, Problem, Sink, Stretch, TransferError, compare, to};
 
 /// Tables that are empty in an empty store, and what is in them.
-const CONTENT: [(&str, &str); 10] = [
+const CONTENT: [(&str, &str); 11] = [
     ("task", "tasks"),
     ("agent", "agents"),
     ("event", "events"),
@@ -26,6 +26,7 @@ const CONTENT: [(&str, &str); 10] = [
     ("experience", "experience"),
     ("replay", "idempotency keys"),
     ("job", "jobs"),
+    ("webhook", "webhooks"),
 ];
 
 /// A database that is filled.

@@ -7,18 +7,21 @@ use rusqlite::{Connection, Result, Row};
 
 use super::Audit;
 use crate::sqlite::codec::{
-    AGENT, ATTEMPT, COUNTER, TASK, digest, read_agent, read_attempt, read_class, read_counter,
-    read_experience, read_policy, read_task, read_token,
+    AGENT, ATTEMPT, COUNTER, DELIVERY, TASK, digest, read_agent, read_attempt, read_class, read_counter,
+    read_delivery, read_experience, read_policy, read_task, read_token, read_webhook,
 };
 
 const UNREADABLE: &str = "unreadable row";
 const MISSING: &str = "missing row";
 const ORPHAN: &str = "orphaned row";
 const TASK_STATE: &str = "task state";
+const WEBHOOK_COUNT: &str = "webhook count";
 /// The step of the schema that made the table of experience.
 const EXPERIENCE_SCHEMA: usize = 3;
 /// The schema that agents have these columns since.
 const PEER_SCHEMA: usize = 4;
+/// The step of the schema that made the tables of webhooks.
+const WEBHOOK_SCHEMA: usize = 5;
 const PEER_COLUMNS: &str = "former_sessions, peer";
 
 /// Queries whose every row is a finding: rows that others need and that are not there.
@@ -67,6 +70,23 @@ const ORPHANED_ROWS: &[&str] = &[
      OR NOT EXISTS (SELECT 1 FROM task WHERE key = edge.dependent)",
 ];
 
+/// The same for webhooks.
+const WEBHOOK_ROWS: &[(&str, &str)] = &[
+    (
+        ORPHAN,
+        "SELECT 'deliveries of the webhook ' || webhook || ', which does not exist' FROM delivery \
+         WHERE NOT EXISTS (SELECT 1 FROM webhook WHERE name = delivery.webhook) GROUP BY webhook",
+    ),
+    (
+        WEBHOOK_COUNT,
+        "SELECT 'webhook ' || name || ' counts other deliveries than it has' FROM webhook WHERE json_valid(document) AND \
+         (json_extract(document, '$.pending') <> \
+         (SELECT count(*) FROM delivery WHERE webhook = name AND due_at IS NOT NULL) \
+         OR json_extract(document, '$.dead') <> \
+         (SELECT count(*) FROM delivery WHERE webhook = name AND due_at IS NULL))",
+    ),
+];
+
 impl Audit {
     pub(super) fn rows(&mut self, db: &Connection) {
         self.attempt_to(UNREADABLE, |audit| audit.tasks(db));
@@ -95,6 +115,17 @@ impl Audit {
         }
         let tokens = "SELECT name, digest, roles, created_at FROM token";
         self.readable_rows(db, "access token", tokens, |row| read_token(row).map(drop));
+        if self.schema >= WEBHOOK_SCHEMA {
+            let webhooks = "SELECT name, document FROM webhook";
+            self.readable_rows(db, "webhook", webhooks, |row| read_webhook(row).map(drop));
+            let deliveries = format!("SELECT {DELIVERY} FROM delivery");
+            self.readable_rows(db, "a delivery of the webhook", &deliveries, |row| {
+                read_delivery(row).map(drop)
+            });
+            for (finding, sql) in WEBHOOK_ROWS {
+                self.each(db, finding, sql);
+            }
+        }
         self.attempt_to(MISSING, |audit| {
             let secret = db.query_row("SELECT value FROM meta WHERE name = 'secret'", [], |row| {
                 digest(row, 0)

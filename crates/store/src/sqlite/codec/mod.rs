@@ -18,6 +18,7 @@ use adjutant_core::task::{
     TaskKey,
 };
 use adjutant_core::time::{Span, Timestamp};
+use adjutant_core::webhook::{Delivery, DeliveryKey, Webhook};
 use rusqlite::Row;
 use rusqlite::types::Type;
 use serde::de::DeserializeOwned;
@@ -25,7 +26,7 @@ use serde::de::DeserializeOwned;
 use crate::encoding::{self, Read};
 pub(super) use crate::encoding::{
     demand, dependency, gate, int, json, keys, kind, limits, list, paused, prices, produces, roles, state,
-    stop,
+    stop, webhook,
 };
 
 /// A value that cannot be what this program wrote.
@@ -290,6 +291,27 @@ pub(super) fn read_token(row: &Row<'_>) -> rusqlite::Result<AccessToken> {
         roles: sound(2, encoding::read_roles(row.get_ref(2)?.as_str()?))?.into(),
         created_at: Timestamp::from_micros(row.get(3)?),
     })
+}
+
+/// `name, document`.
+pub(super) fn read_webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
+    let (name, text) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+    sound(1, encoding::read_webhook(name, text))
+}
+
+pub(super) const DELIVERY: &str = "webhook, seq, attempts, due_at, error";
+
+pub(super) fn read_delivery(row: &Row<'_>) -> rusqlite::Result<(DeliveryKey, Delivery)> {
+    let key = DeliveryKey {
+        webhook: row.get::<_, String>(0)?.into(),
+        seq: uint(row, 1)?,
+    };
+    let delivery = Delivery {
+        attempts: row.get(2)?,
+        due_at: time(row, 3)?,
+        error: row.get::<_, String>(4)?.into(),
+    };
+    Ok((key, delivery))
 }
 
 pub(super) fn read_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
