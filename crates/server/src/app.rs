@@ -16,7 +16,7 @@ use adjutant_store::StoredTask;
 use adjutant_wire as wire;
 use axum::Router;
 use http::StatusCode;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::a2a::card::Skills;
@@ -78,6 +78,10 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// What open dashboards share.
     pub(crate) dashboard: Dashboard,
+    /// How many times webhooks were changed here.
+    pub(crate) webhooks_changed: watch::Sender<u64>,
+    /// The store's secret, which those of webhooks are made of.
+    pub(crate) secret: [u8; 32],
     /// Ends streams when the server stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -115,6 +119,8 @@ impl App {
             skills: Skills::default(),
             peers_changed: Notify::new(),
             metrics,
+            webhooks_changed: watch::Sender::new(0),
+            secret,
             handle,
             config,
             shutdown,
@@ -136,6 +142,11 @@ impl App {
         routes
             .layer(axum::middleware::from_fn_with_state(self.clone(), guard))
             .with_state(self)
+    }
+
+    /// Has a change of a webhook noticed before anything more is delivered.
+    pub(crate) fn webhooks_have_changed(&self) {
+        self.webhooks_changed.send_modify(|times| *times += 1);
     }
 
     /// Asks something that changes nothing.

@@ -41,10 +41,12 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// A peer that neither sends nor takes a byte for so long while it should is disconnected.
     pub stall_timeout: Duration,
-    /// Whether the server goes to agents at addresses of its own machine and network.
+    /// Whether the server goes to agents and webhooks at addresses of its own machine and network.
     pub allow_private_peers: bool,
     /// An agent that the server goes to has so long for each answer. While it is at work it may be away twice as long.
     pub peer_patience: Duration,
+    /// A place that is told of events has so long for each answer.
+    pub webhook_patience: Duration,
     /// What is in flight at shutdown gets so long.
     pub shutdown_grace: Duration,
 }
@@ -67,6 +69,7 @@ impl Default for Config {
             stall_timeout: Duration::from_secs(30),
             allow_private_peers: false,
             peer_patience: Duration::from_mins(1),
+            webhook_patience: Duration::from_secs(15),
             shutdown_grace: Duration::from_secs(5),
         }
     }

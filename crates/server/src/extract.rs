@@ -277,6 +277,43 @@ impl<S: Send + Sync> FromRequestParts<S> for AllowancePath {
     }
 }
 
+/// The webhook that the path names.
+pub(crate) struct WebhookPath(pub(crate) Arc<str>);
+
+impl<S: Send + Sync> FromRequestParts<S> for WebhookPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let name = path_param(parts, "name").await?;
+        match check_id(&name) {
+            Ok(()) => Ok(Self(name.into())),
+            Err(why) => Err(Failure(
+                Rejection::new(Slug::WebhookNotFound, format!("no webhook `{name}`"))
+                    .with_details(format!("a name {why}")),
+            )),
+        }
+    }
+}
+
+/// The webhook that the path names, and the event.
+pub(crate) struct DeliveryPath(pub(crate) Arc<str>, pub(crate) u64);
+
+impl<S: Send + Sync> FromRequestParts<S> for DeliveryPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let WebhookPath(name) = WebhookPath::from_request_parts(parts, state).await?;
+        let text = path_param(parts, "seq").await?;
+        let seq = text.parse::<u64>().ok().filter(|seq| i64::try_from(*seq).is_ok());
+        seq.map(|seq| Self(name, seq)).ok_or_else(|| {
+            Failure(Rejection::new(
+                Slug::DeliveryNotFound,
+                format!("`{text}` is not the number of an event"),
+            ))
+        })
+    }
+}
+
 /// All parameters of the path in their order, joined with slashes: names such as `owner/name` may be written with
 /// the slash as it is or as `%2F`.
 pub(crate) struct JoinedPath(pub(crate) String);

@@ -32,6 +32,7 @@ mod stream;
 mod tests;
 pub mod token;
 mod view;
+mod webhooks;
 
 pub use config::Config;
 pub use serve::tls::{Tls, TlsError};

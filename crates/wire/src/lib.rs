@@ -10,6 +10,7 @@ mod limit;
 mod ops;
 pub mod shape;
 mod task;
+mod webhook;
 
 pub use agent::{Agent, AgentNote, Heartbeat, NewAgent, Running, Start, Stop, SyncAnswer, SyncRequest};
 pub use error::{ApiError, ErrorBody};
@@ -22,6 +23,7 @@ pub use task::{
     AttemptRef, BatchItem, Claim, Completion, ModelUse, NewTask, Note, Task, TaskMessage, TaskPatch,
     TaskResult, TaskUse, Waiting,
 };
+pub use webhook::{NewWebhook, Webhook, WebhookDelivery, WebhookTest};
 
 /// JSON text that is passed on untouched.
 pub type RawJson = Box<serde_json::value::RawValue>;

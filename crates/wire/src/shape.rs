@@ -87,6 +87,11 @@ shapes! {
         "`admin`, `submit`, `read`, `agent:ID` or `agent:*`",
         r"^(admin|submit|read|agent:(\*|[A-Za-z0-9._:-]{1,128}))$"
     );
+    /// A type of event.
+    EventType = {
+        let names: Vec<&str> = adjutant_core::event::EventKind::ALL.iter().map(|kind| kind.name()).collect();
+        one_of(&names)
+    };
     /// JSON of any kind.
     AnyJson = Schema::from(ObjectBuilder::new().schema_type(SchemaType::AnyValue).build());
     /// How urgent a task is.

@@ -86,6 +86,9 @@ const FENCED: &[Slug] = &[Slug::StaleAttempt, Slug::NotHolder, Slug::WrongState]
 const SESSION: &[Slug] = &[Slug::Superseded];
 const TOKEN: &[Slug] = &[Slug::TokenExists];
 const NO_TOKEN: &[Slug] = &[Slug::TokenNotFound];
+const WEBHOOK: &[Slug] = &[Slug::WebhookNotFound];
+const WEBHOOK_NAME: &[Slug] = &[Slug::WebhookExists];
+const DELIVERY: &[Slug] = &[Slug::DeliveryNotFound];
 const CLAIM: &[Slug] = &[
     Slug::TaskAlreadyClaimed,
     Slug::TaskNotClaimable,
@@ -187,6 +190,16 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         DELETE "/api/tokens/{name}"                  ADMIN                         [NO_TOKEN];
 
         POST   "/api/sign-in-links"                  SUBMIT | READ                 [];
+
+        GET    "/api/webhooks"                       ADMIN                         [];
+        POST   "/api/webhooks"                       ADMIN                         [WEBHOOK_NAME];
+        GET    "/api/webhooks/{name}"                ADMIN                         [WEBHOOK];
+        DELETE "/api/webhooks/{name}"                ADMIN                         [WEBHOOK];
+        POST   "/api/webhooks/{name}/test"           ADMIN                         [WEBHOOK];
+        POST   "/api/webhooks/{name}/resume"         ADMIN                         [WEBHOOK];
+        GET    "/api/webhooks/{name}/deliveries"     ADMIN                         [WEBHOOK];
+        POST   "/api/webhooks/{name}/deliveries/retry" ADMIN                       [WEBHOOK, DELIVERY];
+        POST   "/api/webhooks/{name}/deliveries/{seq}/retry" ADMIN                 [WEBHOOK, DELIVERY];
 
         GET    "/.well-known/agent-card.json"        OPEN                          [] protocol;
         POST   "/message:send"                       SUBMIT                        [] protocol;
@@ -384,12 +397,15 @@ mod tests {
     }
 
     #[test]
-    fn administrators_reach_everything_and_readers_every_get_but_tokens() {
+    fn administrators_reach_everything_and_readers_every_get_but_tokens_and_webhooks() {
         for endpoint in endpoints() {
             let line = format!("{} {}", endpoint.method, endpoint.path);
             assert!(may(Some("admin"), &line), "{line}");
             if endpoint.may != OPEN {
-                let reads = endpoint.method == Method::GET && endpoint.path != "/api/tokens";
+                let secret = ["/api/tokens", "/api/webhooks"]
+                    .iter()
+                    .any(|path| endpoint.path.starts_with(path));
+                let reads = endpoint.method == Method::GET && !secret;
                 // To follow a task is to read it, by whatever method; what is asked by way of /mcp is let in, or not, by the
                 // line of its own.
                 let follows = endpoint.path == "/tasks/{id}" && endpoint.method == Method::POST;

@@ -1,12 +1,12 @@
-//! Requests that the server itself makes, to places that people named: agents that it speaks for.
+//! Requests that the server itself makes, to places that people named: agents that it speaks for, and webhooks.
 //!
 //! Whoever may name such a place could otherwise use the server to reach what only the server can: its own machine, its
-//! network, the metadata service of its cloud. So a host is looked up once, when it is named, and refused when one of
-//! its addresses is inside; what was found is kept, and no other address is ever spoken to ([`Place`]). Redirects are
-//! not followed, proxies of the environment not asked, and of an answer no more is read than it may have ([`Client`]).
+//! network, the metadata service of its cloud. So a host is refused when one of its addresses is inside ([`locate`]), and
+//! only at addresses that were judged is it spoken to, whatever its name means by then. Redirects are not followed,
+//! proxies of the environment not asked, and of an answer no more is read than it may have ([`Client`]).
 //!
 //! # Not here
-//! What is asked there: `peers`.
+//! What is asked there, and for how long an address is used: `peers`, `webhooks`.
 
 mod address;
 mod client;

@@ -19,6 +19,7 @@ mod status;
 pub(crate) mod tasks;
 mod tokens;
 mod usage;
+mod webhooks;
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
@@ -42,6 +43,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .merge(events::routes())
         .merge(tokens::routes())
         .merge(sign_in::routes())
+        .merge(webhooks::routes())
         .merge(metrics::routes())
         .merge(openapi::routes())
 }

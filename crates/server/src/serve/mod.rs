@@ -33,8 +33,8 @@ use crate::access::origin::Origins;
 use crate::app::App;
 use crate::config::Config;
 use crate::patience::Patient;
-use crate::peers;
 use crate::serve::standing::Standing;
+use crate::{peers, webhooks};
 
 /// The most bytes of a request's head, and of what is read of a connection at a time.
 const MAX_BUFFER_BYTES: usize = 16 << 10;
@@ -130,6 +130,11 @@ impl Server {
     /// stop, so that the next server can take over at once.
     pub fn speak_for_peers(&self, leaving: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
         peers::keep(self.app.clone(), leaving)
+    }
+
+    /// Tells places of events, until `leaving`: as for peers, that is to be before the engine is to stop.
+    pub fn deliver_webhooks(&self, leaving: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+        webhooks::keep(self.app.clone(), leaving)
     }
 
     /// Serves until it is to stop, then answers what is in flight and returns.

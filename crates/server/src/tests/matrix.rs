@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use adjutant_core::access::Actor;
+use adjutant_core::command::{Command, NewWebhook};
 use axum::Router;
 use axum::response::Response;
 use axum::routing::get;
@@ -80,6 +82,15 @@ const MATRIX: &str = "\
 | `POST /api/tokens` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
 | `DELETE /api/tokens/{name}` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
 | `POST /api/sign-in-links` | 401 | 401 | yes | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /api/webhooks` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `POST /api/webhooks` | 401 | 401 | 422 | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /api/webhooks/{name}` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `DELETE /api/webhooks/{name}` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `POST /api/webhooks/{name}/test` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `POST /api/webhooks/{name}/resume` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `GET /api/webhooks/{name}/deliveries` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `POST /api/webhooks/{name}/deliveries/retry` | 401 | 401 | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
+| `POST /api/webhooks/{name}/deliveries/{seq}/retry` | 401 | 401 | 404 | 403 | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
 | `GET /.well-known/agent-card.json` | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes |
 | `POST /message:send` | 401 | 401 | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
 | `POST /message:stream` | 401 | 401 | yes | yes | 403 | 403 | 403 | 403 | 403 | 403 | 403 |
@@ -194,6 +205,16 @@ impl World {
         admin.post_empty("/api/tasks/over/cancel").await.good();
         let body = json!({"name": "spare", "roles": ["read"]});
         admin.post("/api/tokens", body).await.good();
+        let webhook = NewWebhook {
+            name: "n".into(),
+            url: "http://127.0.0.1:1/".into(),
+            kinds: [].into(),
+            since: 0,
+        };
+        app.handle
+            .call(Actor::admin(), Command::AddWebhook(webhook), None)
+            .await
+            .unwrap();
         Self { app, attempt }
     }
 
@@ -247,6 +268,7 @@ impl World {
             .replace("{agent_id}", agent)
             .replace("/api/limits/{scope}/{name}", "/api/limits/repo:o/n")
             .replace("{scope}", "fleet")
+            .replace("{seq}", "1")
             .replace("{model}", "m")
             .replace("{variant}", "v")
             .replace("{owner}", "o")
@@ -325,6 +347,8 @@ fn body(method: &str, path: &str, case: &str, agent: &str, task: &str) -> Option
         ("POST", ["usage"]) => {
             json!({"agent_id": agent, "job_id": task, "attempt": 1, "model": "m", "tokens_in": 1})
         }
+        // Nobody may send a server there.
+        ("POST", ["webhooks"]) => json!({"name": "new", "url": "http://127.0.0.1:1/"}),
         ("POST", ["tokens"]) => json!({"name": "new", "roles": ["read"]}),
         _ => json!({}),
     })

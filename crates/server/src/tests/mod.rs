@@ -12,6 +12,7 @@ mod mcp;
 mod overload;
 mod peers;
 mod tasks;
+mod webhooks;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

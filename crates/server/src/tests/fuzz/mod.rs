@@ -30,6 +30,7 @@ async fn everything(app: &TestApp) -> String {
         "/api/models/m",
         "/api/repos/o/n",
         "/api/tokens",
+        "/api/webhooks",
         "/api/tasks/t/output",
         "/api/status",
     ] {

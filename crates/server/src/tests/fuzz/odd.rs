@@ -96,6 +96,12 @@ pub(super) fn right() -> Vec<Right> {
             "/api/tokens",
             json!({"name": "new", "roles": ["read"]}),
         ),
+        (
+            "POST",
+            "/api/webhooks",
+            "/api/webhooks",
+            json!({"name": "new", "url": "https://192.0.78.1/", "events": ["task_created"]}),
+        ),
     ]
 }
 
