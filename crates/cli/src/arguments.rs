@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     agent, allowance, backup, completions, dispatch, doctor, events, health, limit, man, mcp, migrate_store,
-    model, openapi, repo, restore, serve, status, task, token, top, up, worker,
+    model, openapi, repo, restore, serve, status, task, token, top, up, webhook, worker,
 };
 
 /// Roll-call, routing and rations for fleets of AI agents.
@@ -117,6 +117,9 @@ pub(crate) enum Command {
     /// Make, list and revoke access tokens
     #[command(subcommand)]
     Token(token::Command),
+    /// Tell places of events
+    #[command(subcommand)]
+    Webhook(webhook::Command),
     Backup(backup::Arguments),
     Restore(restore::Arguments),
     MigrateStore(migrate_store::Arguments),
@@ -154,6 +157,6 @@ mod tests {
             );
             assert!(leaf.get_about().is_some(), "{path} does not say what it does");
         });
-        assert!(leaves >= 41, "{leaves}");
+        assert!(leaves >= 49, "{leaves}");
     }
 }

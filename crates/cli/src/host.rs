@@ -39,8 +39,8 @@ const OWN_FILES: usize = 64;
 /// A server that can serve fewer connections than this is of no use, and tries.
 const LEAST_CONNECTIONS: usize = 16;
 
-/// What speaks for agents with a URL has so long to leave them.
-const PEERS_PATIENCE: Duration = Duration::from_secs(8);
+/// What speaks for agents with a URL has so long to leave them, and what delivers for webhooks to note how that went.
+const OUTWARD_PATIENCE: Duration = Duration::from_secs(8);
 /// How long the last traces are waited for at the end. A collector that is there takes them in less.
 const TRACES_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -156,6 +156,8 @@ pub(crate) struct Host {
     server: Option<JoinHandle<()>>,
     /// Speaks for the agents that have a URL.
     peers: JoinHandle<()>,
+    /// Tells places of events.
+    webhooks: JoinHandle<()>,
     leaving: CancellationToken,
     links: SignInLinks,
     shutdown: CancellationToken,
@@ -230,12 +232,14 @@ impl Host {
             Ok((server, links, shutdown, traces)) => {
                 let leaving = CancellationToken::new();
                 let peers = tokio::spawn(server.speak_for_peers(leaving.clone()));
+                let webhooks = tokio::spawn(server.deliver_webhooks(leaving.clone()));
                 Ok(Self {
                     address,
                     max_connections,
                     running,
                     server: Some(tokio::spawn(server.run(listener))),
                     peers,
+                    webhooks,
                     leaving,
                     links,
                     shutdown,
@@ -300,10 +304,19 @@ impl Host {
         }
         // They write down where they are, so the engine still has to be there.
         self.leaving.cancel();
-        match tokio::time::timeout(PEERS_PATIENCE, self.peers).await {
+        let (peers, webhooks) = tokio::join!(
+            tokio::time::timeout(OUTWARD_PATIENCE, self.peers),
+            tokio::time::timeout(OUTWARD_PATIENCE, self.webhooks),
+        );
+        match peers {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "what speaks for agents with a url broke"),
             Err(_) => tracing::warn!("some agents with a url were not left in good order"),
+        }
+        match webhooks {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "what delivers for webhooks broke"),
+            Err(_) => tracing::warn!("what was delivered last could not be noted, and is delivered again"),
         }
         self.shutdown.cancel();
         // Requests that wait in the engine are answered by its end, so both end at the same time.

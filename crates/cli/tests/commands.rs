@@ -91,6 +91,20 @@ fn every_command_that_prints_prints_json() {
         vec!["token", "create", "t", "--role", "read"],
         vec!["token", "list"],
         vec!["token", "revoke", "t"],
+        vec![
+            "webhook",
+            "add",
+            "w",
+            "https://192.0.78.1/hook",
+            "--event",
+            "quota_reset",
+        ],
+        vec!["webhook", "list"],
+        vec!["webhook", "show", "w"],
+        vec!["webhook", "dead", "w"],
+        vec!["webhook", "retry", "w"],
+        vec!["webhook", "resume", "w"],
+        vec!["webhook", "remove", "w"],
         vec!["openapi"],
     ] {
         server.run(&[&arguments[..], &["--json"]].concat()).json();

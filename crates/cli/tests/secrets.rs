@@ -1,4 +1,4 @@
-//! No token is ever written to a log, however much is logged.
+//! No token, and no secret of a webhook, is ever written to a log, however much is logged.
 
 mod support;
 
@@ -7,13 +7,14 @@ use std::fs::{File, read_to_string};
 use support::{Program, TOKEN, adjutant, eventually, run};
 
 #[test]
-fn no_token_is_in_the_log_of_a_server_or_a_worker_that_log_everything() {
+fn no_secret_is_in_the_log_of_a_server_or_a_worker_that_log_everything() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     let file = |name: &str| at.join(name);
     let _server = Program::start(
         adjutant(at)
             .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "trace"])
+            .arg("--allow-private-peers")
             .env("ADJUTANT_ADMIN_TOKEN", TOKEN)
             .stdout(File::create(file("address")).unwrap())
             .stderr(File::create(file("server.log")).unwrap()),
@@ -34,6 +35,16 @@ fn no_token_is_in_the_log_of_a_server_or_a_worker_that_log_everything() {
     ask(wrong, &["task", "list"]).fails(1, "error: ");
     ask("att_forged.0123456789", &["task", "list"]).fails(1, "error: ");
     ask(created, &["token", "list"]).fails(1, "error: ");
+    // Nobody is there, which is all that is said of it.
+    let added = ask(TOKEN, &["webhook", "add", "w", "http://127.0.0.1:1/", "--json"]).json();
+    let webhook = added["secret"].as_str().unwrap().to_owned();
+    let webhook = webhook.strip_prefix("whsec_").unwrap();
+    ask(TOKEN, &["webhook", "test", "w"]).fails(1, "not delivered");
+    for shown in [["webhook", "list"], ["webhook", "show"]] {
+        let name = if shown[1] == "show" { &["w"][..] } else { &[] };
+        let text = ask(TOKEN, &[&shown[..], name, &["--json"]].concat()).ok();
+        assert!(!text.contains(webhook) && !text.contains("whsec_"), "{text}");
+    }
     let id = ask(TOKEN, &["task", "add", "one"]).ok();
     let _worker = Program::start(
         adjutant(at)
@@ -59,7 +70,7 @@ fn no_token_is_in_the_log_of_a_server_or_a_worker_that_log_everything() {
             text.contains("TRACE") || text.contains("DEBUG"),
             "{log} has no detail"
         );
-        for token in [TOKEN, created, wrong, "att_forged", attempt] {
+        for token in [TOKEN, created, wrong, "att_forged", attempt, webhook] {
             // Neither the token, nor what is secret of it, nor its bytes as a debugger writes them.
             let secret = token.trim_start_matches("adj_").trim_start_matches("att_");
             for shape in [secret.to_owned(), format!("{:?}", secret.as_bytes())] {
@@ -71,7 +82,7 @@ fn no_token_is_in_the_log_of_a_server_or_a_worker_that_log_everything() {
     // And none is in the store.
     let store = std::fs::read(file("adjutant.db")).unwrap();
     let wal = std::fs::read(file("adjutant.db-wal")).unwrap_or_default();
-    for token in [TOKEN, created, attempt] {
+    for token in [TOKEN, created, attempt, webhook] {
         let bytes = token.as_bytes();
         assert!(!store.windows(bytes.len()).any(|part| part == bytes));
         assert!(!wal.windows(bytes.len()).any(|part| part == bytes));

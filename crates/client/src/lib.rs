@@ -40,6 +40,7 @@ pub mod stub;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 pub use backoff::{Backoff, random_key};
 pub use connection::{Builder, Client, DEFAULT_RETRIES, DEFAULT_TIMEOUT, MAX_ANSWER_BYTES};

@@ -22,6 +22,7 @@ pub(crate) mod task;
 pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod up;
+pub(crate) mod webhook;
 pub(crate) mod worker;
 
 use crate::arguments::Command;
@@ -47,6 +48,7 @@ pub(crate) async fn run(command: Command, context: Context) -> Outcome {
         Command::Events(arguments) => events::run(&arguments, &context).await,
         Command::Health(arguments) => health::run(&arguments, &context).await,
         Command::Token(command) => token::run(command, &context).await,
+        Command::Webhook(command) => webhook::run(command, &context).await,
         Command::Backup(arguments) => backup::run(&arguments, &context).await,
         Command::Restore(arguments) => restore::run(&arguments, &context).await,
         Command::MigrateStore(arguments) => migrate_store::run(&arguments, &context).await,

@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     /// How long a claim by an agent that never registered lasts [env: ADJUTANT_CLAIM_LEASE] [default: 24h]
     #[arg(long, value_name = "DURATION")]
     claim_lease: Option<String>,
-    /// Let agents with a url be on this machine or in its network [env: ADJUTANT_ALLOW_PRIVATE_PEERS]
+    /// Let agents with a url, and webhooks, be on this machine or in its network [env: ADJUTANT_ALLOW_PRIVATE_PEERS]
     #[arg(long)]
     allow_private_peers: bool,
     /// How long an agent with a url has for each answer [env: ADJUTANT_PEER_TIMEOUT] [default: 60s]

@@ -19,4 +19,5 @@ mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 mod wake;
+mod webhooks;
 mod worker;

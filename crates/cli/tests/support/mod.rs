@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this")]
 
 pub mod api;
+pub mod place;
 pub mod relay;
 
 use std::io::{BufRead as _, BufReader, Read as _};
