@@ -65,7 +65,7 @@ impl Client {
     }
 
     /// Tries all dead letters of a webhook again.
-    pub async fn retry_dead_deliveries(&self, name: &str) -> Result<Webhook, Error> {
+    pub async fn retry_deliveries(&self, name: &str) -> Result<Webhook, Error> {
         self.post(&["api", "webhooks", name, "deliveries", "retry"], &())
             .await
     }

@@ -498,6 +498,11 @@ pub enum DeliveryOutcome {
         /// When the place asks to be tried again.
         retry_after: Option<Span>,
     },
+    /// It was tried before its time, to see whether its place is back, and failed: it keeps its time and its tries.
+    FailedEarly {
+        /// What went wrong.
+        error: Box<str>,
+    },
     /// The place says that it is gone for good.
     Gone,
     /// The event is no longer kept.

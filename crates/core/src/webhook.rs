@@ -40,9 +40,7 @@ const BACKOFF: [Span; MAX_ATTEMPTS as usize - 1] = [
     Span::from_secs(5 * 3_600),
     Span::from_secs(10 * 3_600),
 ];
-/// The shortest wait that a place can ask for.
-const LEAST_WAIT: Span = Span::from_secs(5);
-/// The longest.
+/// The longest wait that a place can ask for.
 const LONGEST_WAIT: Span = Span::DAY;
 
 /// A place that is told of events.
@@ -68,7 +66,8 @@ pub struct Webhook {
     pub pending: u32,
     /// How many are dead letters.
     pub dead: u32,
-    /// How many events it will never be told of: they were forgotten first, or were one dead letter too many.
+    /// How many events at most it will never be told of: they were forgotten before it was known whether it is told of their
+    /// kind, or were one dead letter too many.
     pub missed: u64,
 }
 
@@ -115,6 +114,11 @@ impl Webhook {
             .saturating_sub(under_way)
     }
 
+    /// Whether its place took nothing of what it was last sent.
+    pub const fn is_in_trouble(&self) -> bool {
+        self.failing_since.is_some()
+    }
+
     /// Whether its cursor waits, because too many deliveries do.
     pub const fn is_stalled(&self) -> bool {
         self.pending >= MAX_PENDING
@@ -131,15 +135,13 @@ impl Webhook {
 }
 
 impl DeliveryKey {
-    /// When a delivery is tried again that has failed `attempts` times; none makes it a dead letter. What the place asks
-    /// for counts within bounds, and not for the last try.
+    /// When a delivery is tried again that has failed `attempts` times; none makes it a dead letter. A place can ask for a
+    /// longer wait, up to a day, but not for a shorter one: its tries must last for as long as its trouble may.
     pub fn next_try(&self, attempts: u32, asked: Option<Span>, now: Timestamp) -> Option<Timestamp> {
         let step = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
         let wait = *BACKOFF.get(step)?;
-        Some(match asked {
-            Some(asked) => now + asked.clamp(LEAST_WAIT, LONGEST_WAIT),
-            None => now + wait + self.jitter(attempts, wait),
-        })
+        let own = wait + self.jitter(attempts, wait);
+        Some(now + asked.map_or(own, |asked| own.max(asked.min(LONGEST_WAIT))))
     }
 
     /// Up to a tenth of the wait, from the names alone, so that not everything that failed together comes back together.
@@ -200,10 +202,10 @@ mod tests {
     }
 
     #[test]
-    fn a_place_may_ask_for_a_time_within_bounds_but_not_for_more_tries() {
+    fn a_place_may_ask_for_more_time_within_bounds_but_not_for_less_or_for_more_tries() {
         assert_eq!(wait(1, 1, Some(Span::from_secs(60))), Some(60));
-        assert_eq!(wait(1, 4, Some(Span::from_secs(60))), Some(60));
-        assert_eq!(wait(1, 1, Some(Span::ZERO)), Some(5));
+        assert_eq!(wait(1, 4, Some(Span::from_secs(60))), wait(1, 4, None));
+        assert_eq!(wait(1, 1, Some(Span::ZERO)), wait(1, 1, None));
         assert_eq!(wait(1, 1, Some(Span::from_secs(1_000_000))), Some(86_400));
         assert_eq!(wait(1, MAX_ATTEMPTS, Some(Span::from_secs(60))), None);
     }

@@ -142,7 +142,15 @@ impl Turn<'_> {
                 webhook.failing_since = None;
                 None
             }
+            DeliveryOutcome::FailedEarly { error } => before.as_deref().map(|before| Delivery {
+                error: cut(error),
+                ..before.clone()
+            }),
             DeliveryOutcome::Failed { error, retry_after } => {
+                if webhook.pending == 0 {
+                    // Whatever was before has ended, one way or the other.
+                    webhook.failing_since = None;
+                }
                 let since = *webhook.failing_since.get_or_insert(self.now);
                 let due_at = key.next_try(attempts, *retry_after, self.now);
                 if due_at.is_none() && self.now.since(since) >= PATIENCE {
@@ -182,25 +190,26 @@ impl Turn<'_> {
         // All are asked for at once: each question may be a journey.
         self.set.deliveries(&keys)?;
         let mut webhook = (*webhook).clone();
+        let mut found = 0;
         for key in keys {
             // As it is by now: one may be named twice.
             let before = self.set.deliveries(std::slice::from_ref(&key))?.pop().flatten();
-            let Some(before) = before else {
-                return Err(Rejection::new(
-                    Slug::DeliveryNotFound,
-                    format!(
-                        "the webhook `{name}` has no delivery {} that waits or has failed",
-                        key.seq
-                    ),
-                )
-                .into());
-            };
+            // What arrived or was forgotten since somebody looked needs no other try.
+            let Some(before) = before else { continue };
+            found += 1;
             let again = Delivery {
                 attempts: 0,
                 due_at: Some(self.now),
                 error: before.error.clone(),
             };
             self.put_delivery(&mut webhook, key, Some(&before), Some(again));
+        }
+        if let ([first, ..], 0) = (seqs, found) {
+            return Err(Rejection::new(
+                Slug::DeliveryNotFound,
+                format!("the webhook `{name}` has no delivery {first} that waits or has failed"),
+            )
+            .into());
         }
         Ok(self.keep_webhook(webhook))
     }
@@ -263,6 +272,8 @@ fn superseded(name: &str) -> crate::set::Halt {
     .into()
 }
 
+/// What went wrong, as it may be stored and shown: what a place said may be in it.
 fn cut(error: &str) -> Box<str> {
-    error[..error.floor_char_boundary(MAX_ERROR_BYTES)].into()
+    let error = &error[..error.floor_char_boundary(MAX_ERROR_BYTES)];
+    error.replace(char::is_control, " ").into()
 }

@@ -148,6 +148,31 @@ fn what_fails_is_tried_again_until_it_is_a_dead_letter() {
 }
 
 #[test]
+fn a_try_before_its_time_costs_none_when_it_fails() {
+    let mut fleet = Fleet::with_hook();
+    let first = fleet.settle("s", 4, &[(4, failed())]).unwrap();
+    let early = DeliveryOutcome::FailedEarly {
+        error: "it is away".into(),
+    };
+    for _ in 0..2 * MAX_ATTEMPTS {
+        assert_eq!(fleet.settle("s", 4, &[(4, early.clone())]).unwrap(), first);
+    }
+    let taken = [(4, DeliveryOutcome::Delivered)];
+    assert_eq!(counts(&fleet.settle("s", 4, &taken).unwrap()), (4, 0, 0, 0));
+}
+
+#[test]
+fn a_trouble_that_ended_in_dead_letters_is_not_part_of_the_next() {
+    let mut fleet = Fleet::with_hook();
+    let tries: Vec<_> = (0..MAX_ATTEMPTS).map(|_| (4, failed())).collect();
+    assert_eq!(fleet.settle("s", 4, &tries).unwrap().dead, 1);
+    fleet.jump(PATIENCE);
+    let tries: Vec<_> = (0..MAX_ATTEMPTS).map(|_| (5, failed())).collect();
+    let webhook = fleet.settle("s", 5, &tries).unwrap();
+    assert_eq!((webhook.disabled.clone(), webhook.dead), (None, 2));
+}
+
+#[test]
 fn the_cursor_never_goes_back() {
     let mut fleet = Fleet::with_hook();
     assert_eq!(fleet.settle("s", 9, &[]).unwrap().cursor, 9);
@@ -226,7 +251,9 @@ fn deliveries_are_counted_right_whatever_happens_to_them_in_one_turn() {
         (4, DeliveryOutcome::Delivered),
     ];
     assert_eq!(counts(&fleet.settle("s", 9, &outcomes).unwrap()), (9, 1, 0, 1));
-    assert_eq!(fleet.again(&[5, 7]), Err(Slug::DeliveryNotFound));
+    // What is gone by now needs no other try; where that is all, it is told.
+    assert_eq!(fleet.again(&[7]), Err(Slug::DeliveryNotFound));
+    assert_eq!(counts(&fleet.again(&[5, 7]).unwrap()), (9, 1, 0, 1));
     let taken = [(5, DeliveryOutcome::Delivered)];
     assert_eq!(counts(&fleet.settle("s", 9, &taken).unwrap()), (9, 0, 0, 1));
 }

@@ -28,7 +28,7 @@ pub(crate) struct Told {
     pub(crate) status: StatusCode,
     /// The headers.
     pub(crate) headers: HeaderMap,
-    /// The whole body.
+    /// The whole body, where it was read.
     pub(crate) body: Vec<u8>,
 }
 
@@ -70,37 +70,66 @@ impl Client {
         self.http.request(method, url)
     }
 
+    /// Sends a request, and reads the head of the answer: where that says all, a body without an end, or none, says
+    /// nothing else.
+    ///
+    /// # Errors
+    /// In words for people: no connection, no answer in time, or a redirect.
+    pub(crate) async fn send_for_head(&self, request: RequestBuilder) -> Result<Told, String> {
+        self.within_patience(async {
+            let (_unread, told) = begin(request).await?;
+            Ok(told)
+        })
+        .await
+    }
+
     /// Sends a request, and reads the whole answer.
     ///
     /// # Errors
     /// In words for people: no connection, no answer in time, a redirect, or more than there may be of it.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Told, String> {
-        let patience = self.patience;
-        let answer = tokio::time::timeout(patience, async {
-            let response = request.send().await.map_err(|error| in_full(&error))?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            if status.is_redirection() {
-                return Err(format!("it answered {status}, and redirects are not followed"));
-            }
-            let mut body = Vec::new();
+        self.within_patience(async {
+            let (response, mut told) = begin(request).await?;
             let mut chunks = response.bytes_stream();
             while let Some(chunk) = chunks.next().await {
                 let chunk = chunk.map_err(|error| in_full(&error))?;
-                if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+                if told.body.len() + chunk.len() > MAX_ANSWER_BYTES {
                     return Err(format!("it sent more than {} MiB", MAX_ANSWER_BYTES >> 20));
                 }
-                body.extend_from_slice(&chunk);
+                told.body.extend_from_slice(&chunk);
             }
-            Ok(Told {
-                status,
-                headers,
-                body,
-            })
-        });
-        answer
+            Ok(told)
+        })
+        .await
+    }
+
+    async fn within_patience(
+        &self,
+        answer: impl Future<Output = Result<Told, String>>,
+    ) -> Result<Told, String> {
+        let patience = self.patience;
+        tokio::time::timeout(patience, answer)
             .await
             .unwrap_or_else(|_| Err(format!("it did not answer within {} s", patience.as_secs())))
     }
+}
+
+/// Sends a request; what comes back before the body.
+async fn begin(request: RequestBuilder) -> Result<(reqwest::Response, Told), String> {
+    let response = request.send().await.map_err(|error| in_full(&error))?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    if status.is_redirection() {
+        return Err(format!("it answered {status}, and redirects are not followed"));
+    }
+    let body = Vec::new();
+    Ok((
+        response,
+        Told {
+            status,
+            headers,
+            body,
+        },
+    ))
 }
 
 /// An error with what caused it: the first line alone says that a request failed. The URL is known to the reader.

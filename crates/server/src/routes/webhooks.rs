@@ -27,7 +27,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(test_webhook))
         .routes(routes!(resume_webhook))
         .routes(routes!(list_deliveries))
-        .routes(routes!(retry_dead_deliveries))
+        .routes(routes!(retry_deliveries))
         .routes(routes!(retry_delivery))
 }
 
@@ -221,13 +221,15 @@ async fn list_deliveries(
     Ok(reply::ok(&deliveries))
 }
 
-/// Try all dead letters of a webhook again
+/// Try everything again that a webhook was not told of
+///
+/// At once, and with all its tries: what waits, and dead letters.
 #[utoipa::path(
     post, path = "/api/webhooks/{name}/deliveries/retry", tag = "webhooks",
     params(("name" = String, Path, description = "The webhook")),
     responses((status = 200, body = wire::Webhook))
 )]
-async fn retry_dead_deliveries(
+async fn retry_deliveries(
     State(app): State<App>,
     WebhookPath(name): WebhookPath,
     input: Input<MaybeObject<Nothing>>,
@@ -239,10 +241,7 @@ async fn retry_dead_deliveries(
         .handle
         .query(move |reader| reader.deliveries(&asked, 0, most))
         .await?;
-    let dead = deliveries
-        .into_iter()
-        .filter(|(_, delivery)| delivery.due_at.is_none());
-    let seqs = dead.map(|(seq, _)| seq).collect();
+    let seqs = deliveries.into_iter().map(|(seq, _)| seq).collect();
     change(&app, input, Command::RetryDeliveries { name, seqs }).await
 }
 

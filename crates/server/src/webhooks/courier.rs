@@ -25,6 +25,9 @@ use crate::failure::Failure;
 const UNDER_WAY: usize = 8;
 /// Of them, the most that were tried before: what failed must not hold up what is new.
 const AGAIN: usize = 4;
+/// How often the first of those that wait is tried before its time, where so many wait that nothing new is told: somebody
+/// must see that the place is back.
+const PROBE: Duration = Duration::from_mins(1);
 /// The most outcomes that one report tells.
 const REPORTED: usize = 64;
 /// Nothing more is begun while so many outcomes wait to be told.
@@ -44,6 +47,17 @@ const STRIDE: u64 = 1_000;
 /// What is under way when the server stops has so long to arrive; then it is sent again by the next.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Why an event is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Try {
+    /// It is new.
+    First,
+    /// It was tried before, and its time has come.
+    Due,
+    /// It was tried before, and its time has not come: its place may be back.
+    Early,
+}
+
 /// The courier of one webhook.
 pub(super) struct Courier {
     app: App,
@@ -57,8 +71,8 @@ pub(super) struct Courier {
     /// Those of them that are to be told.
     queue: VecDeque<Event>,
     parcels: JoinSet<DeliveryOutcome>,
-    /// Whose each of them is, and whether it is new.
-    under_way: HashMap<Id, (u64, bool)>,
+    /// Which event each of them is, and why it is sent now.
+    under_way: HashMap<Id, (u64, Try)>,
     /// What is to be told to the engine.
     outcomes: Vec<(u64, DeliveryOutcome)>,
     missed: u64,
@@ -66,6 +80,12 @@ pub(super) struct Courier {
     report_at: Option<Instant>,
     /// When the next delivery is due again, as far as is known.
     again_at: Option<Instant>,
+    /// The place was away and takes again, so that what waits need wait no longer: what failed nevertheless since then.
+    back: Option<BTreeSet<u64>>,
+    /// How many failed since something was taken.
+    failed_in_a_row: usize,
+    /// When it may be probed.
+    probe_at: Instant,
     /// When the log may be read again.
     read_at: Instant,
     renew_at: Instant,
@@ -90,6 +110,9 @@ impl Courier {
             missed: 0,
             report_at: None,
             again_at: Some(now),
+            back: None,
+            failed_in_a_row: 0,
+            probe_at: now,
             read_at: now,
             renew_at: now + RENEWAL,
             look_at: now + ROUND,
@@ -170,7 +193,12 @@ impl Courier {
         self.look_at = Instant::now() + ROUND;
         self.again_at = Some(Instant::now());
         let own = webhooks.into_iter().find(|webhook| {
-            webhook.name == self.webhook.name && webhook.created_at == self.webhook.created_at
+            webhook.name == self.webhook.name
+                && webhook.created_at == self.webhook.created_at
+                && webhook
+                    .lease
+                    .as_ref()
+                    .is_some_and(|lease| lease.session == self.session)
         });
         let Some(own) = own.filter(|webhook| webhook.disabled.is_none()) else {
             return Ok(false);
@@ -195,7 +223,7 @@ impl Courier {
                 let Some(event) = self.queue.pop_front() else {
                     break;
                 };
-                self.send(carrier, event, true);
+                self.send(carrier, event, Try::First);
             }
             if !self.may_read()
                 || self.read_at > Instant::now()
@@ -247,6 +275,7 @@ impl Courier {
     async fn try_again(&mut self, carrier: &Carrier) -> Result<(), Failure> {
         self.again_at = None;
         if self.webhook.pending == 0 {
+            self.back = None;
             return Ok(());
         }
         let busy: BTreeSet<u64> = self
@@ -254,8 +283,13 @@ impl Courier {
             .values()
             .map(|(seq, _)| *seq)
             .chain(self.outcomes.iter().map(|(seq, _)| *seq))
+            .chain(self.back.iter().flatten().copied())
             .collect();
-        let under_way = self.under_way.values().filter(|(_, is_new)| !is_new).count();
+        let under_way = self
+            .under_way
+            .values()
+            .filter(|(_, why)| *why != Try::First)
+            .count();
         let places = AGAIN
             .saturating_sub(under_way)
             .min(UNDER_WAY.saturating_sub(self.under_way.len()));
@@ -273,28 +307,51 @@ impl Courier {
         let waiting = waiting.into_iter().filter(|(seq, _)| !busy.contains(seq));
         for (begun, (seq, delivery)) in waiting.enumerate() {
             let due_at = delivery.due_at.unwrap_or(now);
-            if due_at > now || begun == places {
-                let wait = Duration::from_micros(due_at.since(now).as_micros().unsigned_abs());
-                self.again_at = (due_at > now).then(|| Instant::now() + wait);
+            let is_early = due_at > now;
+            let is_probe = is_early && self.back.is_none() && under_way + begun == 0 && self.may_probe();
+            if begun == places {
                 break;
             }
+            if is_early && self.back.is_none() && !is_probe {
+                let wait = Duration::from_micros(due_at.since(now).as_micros().unsigned_abs());
+                self.again_at = Some(self.looks_again(wait));
+                break;
+            }
+            if is_probe {
+                self.probe_at = Instant::now() + PROBE;
+            }
+            let why = if is_early { Try::Early } else { Try::Due };
             let found = self
                 .app
                 .handle
                 .query(move |reader| reader.events(seq.saturating_sub(1), 1))
                 .await?;
             match found.into_iter().next().filter(|event| event.seq == seq) {
-                Some(event) => self.send(carrier, event, false),
+                Some(event) => self.send(carrier, event, why),
                 None => self.note(seq, DeliveryOutcome::Forgotten),
             }
         }
         Ok(())
     }
 
-    fn send(&mut self, carrier: &Carrier, event: Event, is_new: bool) {
+    fn may_probe(&self) -> bool {
+        self.webhook.is_stalled() && self.probe_at <= Instant::now()
+    }
+
+    /// When to look again for what is to be tried again, where the next is due after a wait.
+    fn looks_again(&self, wait: Duration) -> Instant {
+        let due = Instant::now() + wait;
+        if self.webhook.is_stalled() {
+            due.min(self.probe_at)
+        } else {
+            due
+        }
+    }
+
+    fn send(&mut self, carrier: &Carrier, event: Event, why: Try) {
         let seq = event.seq;
         let id = self.parcels.spawn(carrier.clone().bring(event)).id();
-        self.under_way.insert(id, (seq, is_new));
+        self.under_way.insert(id, (seq, why));
     }
 
     /// Something has arrived, or not.
@@ -310,8 +367,36 @@ impl Courier {
                 (error.id(), outcome)
             }
         };
-        if let Some((seq, _)) = self.under_way.remove(&id) {
+        if let Some((seq, why)) = self.under_way.remove(&id) {
+            self.learn(seq, why, &outcome);
+            let outcome = match outcome {
+                DeliveryOutcome::Failed { error, .. } if why == Try::Early => {
+                    DeliveryOutcome::FailedEarly { error }
+                }
+                other => other,
+            };
             self.note(seq, outcome);
+        }
+    }
+
+    /// Whether the place is back: it is when it takes something after trouble, until it takes nothing more.
+    fn learn(&mut self, seq: u64, why: Try, outcome: &DeliveryOutcome) {
+        match outcome {
+            DeliveryOutcome::Delivered => {
+                self.failed_in_a_row = 0;
+                if self.webhook.is_in_trouble() || self.webhook.is_stalled() {
+                    self.back.get_or_insert_default();
+                }
+            }
+            DeliveryOutcome::Failed { .. } => {
+                self.failed_in_a_row += 1;
+                if self.failed_in_a_row >= AGAIN {
+                    self.back = None;
+                } else if let Some(failed) = self.back.as_mut().filter(|_| why == Try::Early) {
+                    failed.insert(seq);
+                }
+            }
+            DeliveryOutcome::Gone | DeliveryOutcome::Forgotten | DeliveryOutcome::FailedEarly { .. } => {}
         }
     }
 
@@ -322,7 +407,7 @@ impl Courier {
 
     /// All events up to this one are dealt with.
     fn cursor(&self) -> u64 {
-        let new = self.under_way.values().filter(|(_, is_new)| *is_new);
+        let new = self.under_way.values().filter(|(_, why)| *why == Try::First);
         let open = new
             .map(|(seq, _)| *seq)
             .chain(self.queue.front().map(|event| event.seq));
@@ -363,6 +448,7 @@ impl Courier {
             let command = Command::SettleDeliveries(report);
             match self.app.handle.call(Actor::admin(), command, None).await {
                 Ok(Answer::Webhook(webhook)) => {
+                    self.tell(&webhook);
                     self.webhook = (*webhook).clone();
                     self.outcomes = rest;
                     self.missed = 0;
@@ -391,6 +477,18 @@ impl Courier {
                     return true;
                 }
             }
+        }
+    }
+
+    /// Tells operators of trouble, once when it begins.
+    fn tell(&self, now: &Webhook) {
+        let (name, before) = (&now.name, &self.webhook);
+        if now.dead > before.dead || now.missed > before.missed {
+            let (dead, missed) = (now.dead, now.missed);
+            tracing::warn!(webhook = %name, dead, missed, "a webhook has dead letters; `adjutant webhook dead` lists them");
+        }
+        if now.is_stalled() && !before.is_stalled() {
+            tracing::warn!(webhook = %name, "so much waits for a webhook's place that new events wait in the log");
         }
     }
 

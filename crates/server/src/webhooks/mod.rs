@@ -8,7 +8,7 @@
 //!
 //! An event is delivered at least once: how it went is stored after it went, so that a crash repeats what was not stored
 //! yet, under the same id. Where servers share a store one of them delivers for a webhook; when it stops the next takes
-//! over at once, and when it is killed as soon as its lease is over.
+//! over within seconds, and when it is killed as soon as its lease is over.
 //!
 //! # Invariants
 //! - The cursor that is told is behind every event that is still under way.

@@ -1,5 +1,6 @@
 //! A parcel: one event on its way to one place.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(super) struct Carrier {
 /// How the place was found.
 struct Way {
     client: Result<Client, String>,
+    /// Where the client goes.
+    addresses: Vec<IpAddr>,
     until: Instant,
 }
 
@@ -54,7 +57,7 @@ impl Carrier {
 
     /// Brings an event there.
     pub(super) async fn bring(self, event: Event) -> DeliveryOutcome {
-        let id = words::id(&self.webhook, event.seq);
+        let id = words::event_id(&self.webhook, &event);
         self.post(&id, words::body(&event)).await
     }
 
@@ -65,22 +68,40 @@ impl Carrier {
         if let Some(known) = way.as_ref().filter(|known| known.until > Instant::now()) {
             return known.client.clone();
         }
-        let client = self.find().await;
+        let (client, addresses) = match self.find().await {
+            Ok(addresses) => {
+                // One that goes there already keeps its connections.
+                let known = way.take().filter(|known| known.addresses == addresses);
+                let client = known.map(|known| known.client).filter(Result::is_ok);
+                let client = client.unwrap_or_else(|| self.client_of(&addresses));
+                (client, addresses)
+            }
+            Err(why) => (Err(why), Vec::new()),
+        };
         let lasts = if client.is_ok() { FRESH } else { STALE };
         *way = Some(Way {
             client: client.clone(),
+            addresses,
             until: Instant::now() + lasts,
         });
         client
     }
 
-    async fn find(&self) -> Result<Client, String> {
+    async fn find(&self) -> Result<Vec<IpAddr>, String> {
+        let found = outward::locate("url", &self.url, self.app.config.allow_private_peers).await;
+        let mut addresses = found.map_err(|rejection| rejection.message)?.to_vec();
+        addresses.sort_unstable();
+        Ok(addresses)
+    }
+
+    fn client_of(&self, addresses: &[IpAddr]) -> Result<Client, String> {
         let config = &self.app.config;
-        let private = config.allow_private_peers;
-        let addresses = outward::locate("url", &self.url, private)
-            .await
-            .map_err(|rejection| rejection.message)?;
-        Client::new(&self.url, &addresses, private, config.webhook_patience)
+        Client::new(
+            &self.url,
+            addresses,
+            config.allow_private_peers,
+            config.webhook_patience,
+        )
     }
 
     async fn post(&self, id: &str, body: String) -> DeliveryOutcome {
@@ -96,7 +117,7 @@ impl Carrier {
             .header("webhook-timestamp", seconds)
             .header("webhook-signature", self.signer.sign(id, seconds, &body))
             .body(body);
-        words::outcome(client.send(request).await, wall())
+        words::outcome(client.send_for_head(request).await, wall())
     }
 }
 

@@ -58,7 +58,12 @@ fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// The header `webhook-id`: the same whenever this event is sent for this webhook, and for no other.
+/// What identifies an event: its number, and its time, since a store that was restored gives numbers again.
+pub(super) fn event_id(webhook: &Webhook, event: &Event) -> String {
+    id(webhook, format_args!("{}_{:x}", event.seq, event.at.as_micros()))
+}
+
+/// The header `webhook-id`: the same whenever this is sent for this webhook, and for no other.
 pub(super) fn id(webhook: &Webhook, what: impl std::fmt::Display) -> String {
     use std::fmt::Write as _;
     let about = format!("{}\0{}", webhook.name, webhook.created_at.as_micros());
@@ -126,7 +131,7 @@ fn wait(text: &str, now: Timestamp) -> Option<Span> {
 pub(super) fn in_words(outcome: &DeliveryOutcome) -> String {
     match outcome {
         DeliveryOutcome::Delivered => "delivered".to_owned(),
-        DeliveryOutcome::Failed { error, .. } => error.to_string(),
+        DeliveryOutcome::Failed { error, .. } | DeliveryOutcome::FailedEarly { error } => error.to_string(),
         DeliveryOutcome::Gone => "it answered 410 Gone".to_owned(),
         DeliveryOutcome::Forgotten => "the event is no longer kept".to_owned(),
     }

@@ -6,7 +6,7 @@ use super::facts;
 use crate::context::Context;
 use crate::failure::Outcome;
 
-/// Try dead letters of a webhook again at once: all, or one event
+/// Try again at once what a webhook was not told of: all of it, or one event
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   adjutant webhook retry chat
@@ -14,7 +14,7 @@ use crate::failure::Outcome;
 pub(crate) struct Arguments {
     /// The webhook
     name: String,
-    /// The number of the event; it may also be one that waits for another try
+    /// The number of the event
     event: Option<u64>,
 }
 
@@ -23,7 +23,7 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> Outcome {
     let client = context.client()?;
     let webhook = match arguments.event {
         Some(event) => client.retry_delivery(&arguments.name, event).await?,
-        None => client.retry_dead_deliveries(&arguments.name).await?,
+        None => client.retry_deliveries(&arguments.name).await?,
     };
     context.printer.show(&webhook, || facts(&webhook))
 }

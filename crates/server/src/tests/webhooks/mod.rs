@@ -171,7 +171,7 @@ async fn a_place_is_told_of_what_it_asked_for_and_can_verify_it() {
         assert_eq!(message.body["type"], "task_created");
         assert_eq!(message.header("content-type"), "application/json");
         let seq = message.body["data"]["seq"].to_string();
-        assert!(message.header("webhook-id").ends_with(&format!("_{seq}")));
+        assert!(message.header("webhook-id").contains(&format!("_{seq}_")));
     }
     let listed = post.app.admin().get("/api/webhooks").await.good();
     assert_eq!(listed[0]["secret"], Value::Null);
@@ -234,7 +234,7 @@ async fn one_that_hangs_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn redirects_floods_and_places_that_are_not_there_are_failures() {
+async fn redirects_and_places_that_are_not_there_are_failures_and_a_flood_is_not_read() {
     let place = Place::new(|message, _| match message.task() {
         "there" => Does::Redirect,
         _ => Does::Flood,
@@ -243,22 +243,18 @@ async fn redirects_floods_and_places_that_are_not_there_are_failures() {
     let post = Post::to(&place).await;
     post.submit("there").await;
     post.submit("much").await;
-    post.until(|webhook| webhook["pending"] == 2).await;
-    let errors: Vec<_> = post
-        .deliveries()
-        .await
-        .iter()
-        .map(|delivery| delivery["error"].to_string())
-        .collect();
-    assert!(errors[0].contains("redirects are not followed"), "{errors:?}");
-    assert!(
-        errors[1].contains("more than 4 MiB") || errors[1].contains("did not answer"),
-        "{errors:?}"
-    );
+    eventually("what is answered by a flood", || {
+        place.tasks().contains(&"much".to_owned())
+    })
+    .await;
+    post.until(|webhook| webhook["pending"] == 1 && webhook["cursor"].as_u64() >= Some(2))
+        .await;
+    let error = post.deliveries().await[0]["error"].to_string();
+    assert!(error.contains("redirects are not followed"), "{error}");
     drop(place);
     post.submit("nowhere").await;
-    post.until(|webhook| webhook["pending"] == 3).await;
-    let error = post.deliveries().await[2]["error"].to_string();
+    post.until(|webhook| webhook["pending"] == 2).await;
+    let error = post.deliveries().await[1]["error"].to_string();
     assert!(error.contains("connection"), "{error}");
 }
 
@@ -443,11 +439,9 @@ async fn a_thousand_deliveries_that_wait_are_all_made_few_at_a_time_and_hold_up_
         .unwrap()
         .clone();
     assert_eq!(waiting.len(), MANY);
-    for delivery in waiting {
-        let path = format!("/api/webhooks/w/deliveries/{}/retry", delivery["seq"]);
-        // One that was due by then may have arrived.
-        post.app.admin().post_empty(&path).await;
-    }
+    // One that arrives brings all others, whatever their time is.
+    let path = format!("/api/webhooks/w/deliveries/{}/retry", waiting[0]["seq"]);
+    post.app.admin().post_empty(&path).await;
     let webhook = post.until(|webhook| webhook["pending"] == 0).await;
     assert_eq!(
         (&webhook["dead"], &webhook["missed"], &webhook["failing_since"]),
