@@ -47,15 +47,11 @@ pub(super) async fn show_fleet(State(app): State<App>, visit: Visit) -> Page {
     let load = async move {
         let app = owned;
         let all = app.fleet(&caller).await?;
-        let (chosen, found) = choose(&all, &selection);
+        let (chosen, found) = choose(&all.agents, &selection);
         let next = (chosen.len() > PAGE).then(|| next_page(&selection, &chosen[PAGE - 1].id));
-        let counts = AgentStatus::ALL.map(|status| {
-            let count = all.iter().filter(|agent| agent.status() == status).count();
-            u64::try_from(count).unwrap_or(u64::MAX)
-        });
         Ok(fleet::content(&fleet::Fleet {
             now: wall(),
-            counts,
+            counts: all.counts,
             status: selection.status,
             search: selection.search.clone(),
             found: u64::try_from(found).unwrap_or(u64::MAX),

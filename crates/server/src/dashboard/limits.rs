@@ -48,7 +48,8 @@ pub(super) async fn show(State(app): State<App>, visit: Visit) -> Page {
 }
 
 async fn index(app: &App, caller: &Caller, after: Option<String>) -> Result<Markup, Failure> {
-    let all = app.fleet(caller).await?;
+    let fleet = app.fleet(caller).await?;
+    let all = &fleet.agents;
     trends::catch_up(app, PATIENCE).await;
     let known = app.dashboard.feed.spenders();
     let mut models: BTreeSet<ModelName> = known.models.into_iter().collect();

@@ -20,7 +20,7 @@ mod trends;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use adjutant_core::agent::Agent;
+use adjutant_core::agent::{Agent, AgentStatus};
 use adjutant_core::command::{Answer, Command};
 use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_dashboard::assets::{self, Asset};
@@ -64,7 +64,29 @@ pub(crate) struct Dashboard {
     pulse: Pulse,
     feed: Arc<Feed>,
     counts: Steady<[u64; 6]>,
-    agents: Steady<Arc<[Arc<Agent>]>>,
+    fleet: Steady<Arc<Fleet>>,
+}
+
+/// All agents, and how many are in each state.
+struct Fleet {
+    /// By id.
+    agents: Vec<Arc<Agent>>,
+    /// In the order of [`AgentStatus::ALL`].
+    counts: [u64; AgentStatus::ALL.len()],
+}
+
+impl Fleet {
+    /// Counted once for all pages: there may be many of them.
+    fn of(agents: Vec<Arc<Agent>>) -> Self {
+        let mut counts = [0; AgentStatus::ALL.len()];
+        for agent in &agents {
+            let status = agent.status();
+            if let Some(place) = AgentStatus::ALL.iter().position(|known| *known == status) {
+                counts[place] += 1;
+            }
+        }
+        Self { agents, counts }
+    }
 }
 
 impl Dashboard {
@@ -78,7 +100,7 @@ impl Dashboard {
             pulse: Pulse::start(handle.last_seq(), shutdown.clone()),
             feed,
             counts: Steady::default(),
-            agents: Steady::default(),
+            fleet: Steady::default(),
         }
     }
 }
@@ -255,8 +277,8 @@ impl App {
         self.dashboard.counts.get(read).await
     }
 
-    /// All agents by id, as of a moment ago.
-    async fn fleet(&self, caller: &Caller) -> Result<Arc<[Arc<Agent>]>, Failure> {
+    /// All agents; as of a moment ago where it takes long to list them.
+    async fn fleet(&self, caller: &Caller) -> Result<Arc<Fleet>, Failure> {
         let (app, actor) = (self.clone(), caller.actor.clone());
         let read = async move {
             let command = Command::ListAgents {
@@ -264,10 +286,10 @@ impl App {
                 capabilities: Vec::new(),
             };
             match app.ask(actor, command).await? {
-                Answer::Agents(agents) => Ok(agents.into()),
+                Answer::Agents(agents) => Ok(Arc::new(Fleet::of(agents))),
                 other => Err(unexpected(&other)),
             }
         };
-        self.dashboard.agents.get(read).await
+        self.dashboard.fleet.get(read).await
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use adjutant_core::agent::AgentStatus;
 use adjutant_core::limit::Scope;
 use adjutant_core::task::Status;
 use adjutant_dashboard::frame::Place;
@@ -34,7 +33,7 @@ pub(super) async fn show(State(app): State<App>, visit: Visit) -> Page {
     let (abilities, caller, owned) = (visit.abilities(), visit.caller.clone(), app.clone());
     let load = async move {
         let app = owned;
-        let agents = app.fleet(&caller).await?;
+        let agents = app.fleet(&caller).await?.counts;
         let fleet = if abilities.read {
             Some(scope_limits(&app, &caller, Scope::Fleet).await?)
         } else {
@@ -49,10 +48,7 @@ pub(super) async fn show(State(app): State<App>, visit: Visit) -> Page {
         Ok(overview::content(&overview::Overview {
             now: wall(),
             tasks: app.task_counts().await?,
-            agents: AgentStatus::ALL.map(|status| {
-                let count = agents.iter().filter(|agent| agent.status() == status).count();
-                u64::try_from(count).unwrap_or(u64::MAX)
-            }),
+            agents,
             running: tasks::read(&app, &caller, filter).await?.0,
             fleet,
             plots: app
