@@ -305,7 +305,13 @@ impl Courier {
             .await?;
         let now = wall();
         let waiting = waiting.into_iter().filter(|(seq, _)| !busy.contains(seq));
-        for (begun, (seq, delivery)) in waiting.enumerate() {
+        let mut waiting = waiting.enumerate().peekable();
+        if waiting.peek().is_none() && self.back.take().is_some() {
+            // All have been sent. Those that failed nevertheless are sent again when their time comes.
+            self.again_at = Some(Instant::now());
+            return Ok(());
+        }
+        for (begun, (seq, delivery)) in waiting {
             let due_at = delivery.due_at.unwrap_or(now);
             let is_early = due_at > now;
             let is_probe = is_early && self.back.is_none() && under_way + begun == 0 && self.may_probe();

@@ -459,6 +459,33 @@ async fn a_thousand_deliveries_that_wait_are_all_made_few_at_a_time_and_hold_up_
 }
 
 #[tokio::test]
+async fn what_fails_when_its_place_is_back_is_tried_again_when_its_time_comes() {
+    let is_open = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&is_open);
+    let place = Place::new(move |message, _| {
+        if seen.load(Ordering::Relaxed) && message.task() != "odd" {
+            Does::Take
+        } else {
+            Does::Refuse(503)
+        }
+    })
+    .await;
+    let post = Post::to(&place).await;
+    for id in ["odd", "even"] {
+        post.submit(id).await;
+    }
+    post.until(|webhook| webhook["pending"] == 2).await;
+    is_open.store(true, Ordering::Relaxed);
+    let even = post.deliveries().await[1]["seq"].clone();
+    post.ask(&format!("deliveries/{even}/retry")).await;
+    post.until(|webhook| webhook["pending"] == 1).await;
+    let odd = || place.tasks().iter().filter(|task| *task == "odd").count();
+    // At first, before its time since the other was taken, and when its time has come.
+    eventually("the third try", || odd() >= 3).await;
+    assert_eq!(post.deliveries().await[0]["status"], "pending");
+}
+
+#[tokio::test]
 async fn a_webhook_is_tried_out_without_an_event() {
     let place = Place::new(|_, _| Does::Take).await;
     let post = Post::new().await;
