@@ -368,17 +368,7 @@ impl Task {
     pub fn backoff(&self, retry: u32) -> Span {
         let doublings = retry.saturating_sub(1).min(20);
         let wait = BACKOFF_BASE.times(1_i64 << doublings).min(BACKOFF_CAP);
-        // FNV-1a: short, stable over versions of the program, and spread well enough for a jitter.
-        let hash = self
-            .id
-            .as_str()
-            .bytes()
-            .chain(retry.to_le_bytes())
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-            });
-        let thousandths = i64::try_from((hash >> 32) % 101).unwrap_or(0);
-        wait + wait.part(1_000).times(thousandths)
+        wait + wait.jitter(self.id.as_str().bytes().chain(retry.to_le_bytes()))
     }
 }
 

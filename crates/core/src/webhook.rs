@@ -124,13 +124,17 @@ impl Webhook {
         self.pending >= MAX_PENDING
     }
 
+    /// Whether the server with this session delivers.
+    pub fn is_held_by(&self, session: &str) -> bool {
+        self.lease
+            .as_ref()
+            .is_some_and(|lease| *lease.session == *session)
+    }
+
     /// Whether a server with this session may deliver; `alone` when there can be no other.
     pub fn is_free_for(&self, session: &str, alone: bool, now: Timestamp) -> bool {
-        alone
-            || self
-                .lease
-                .as_ref()
-                .is_none_or(|lease| *lease.session == *session || lease.until <= now)
+        let is_over = self.lease.as_ref().is_none_or(|lease| lease.until <= now);
+        alone || is_over || self.is_held_by(session)
     }
 }
 
@@ -140,23 +144,9 @@ impl DeliveryKey {
     pub fn next_try(&self, attempts: u32, asked: Option<Span>, now: Timestamp) -> Option<Timestamp> {
         let step = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
         let wait = *BACKOFF.get(step)?;
-        let own = wait + self.jitter(attempts, wait);
+        let names = self.webhook.bytes().chain(self.seq.to_le_bytes());
+        let own = wait + wait.jitter(names.chain(attempts.to_le_bytes()));
         Some(now + asked.map_or(own, |asked| own.max(asked.min(LONGEST_WAIT))))
-    }
-
-    /// Up to a tenth of the wait, from the names alone, so that not everything that failed together comes back together.
-    fn jitter(&self, attempts: u32, wait: Span) -> Span {
-        // FNV-1a, as for the retries of tasks.
-        let hash = self
-            .webhook
-            .bytes()
-            .chain(self.seq.to_le_bytes())
-            .chain(attempts.to_le_bytes())
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-            });
-        let thousandths = i64::try_from((hash >> 32) % 101).unwrap_or(0);
-        wait.part(1_000).times(thousandths)
     }
 }
 

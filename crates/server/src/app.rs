@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use adjutant_core::access::Actor;
+use adjutant_core::agent::Agent;
 use adjutant_core::command::{Answer, Command, IdempotencyKey, TaskView};
 use adjutant_core::counter::Counter;
 use adjutant_core::limit::{Policy, Scope};
@@ -154,6 +155,18 @@ impl App {
         Ok(self.handle.call(actor, command, None).await?)
     }
 
+    /// All agents, by id.
+    pub(crate) async fn agents(&self, actor: Actor) -> Result<Vec<Arc<Agent>>, Failure> {
+        let command = Command::ListAgents {
+            status: None,
+            capabilities: Vec::new(),
+        };
+        match self.ask(actor, command).await? {
+            Answer::Agents(agents) => Ok(agents),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Asks for a change.
     pub(crate) async fn change(
         &self,
@@ -290,11 +303,16 @@ impl App {
 
     /// One task as a client sees it.
     pub(crate) async fn present_one(&self, view: TaskView) -> Result<wire::Task, Failure> {
-        let tasks = self.present(vec![view]).await?;
-        tasks
-            .into_iter()
-            .next()
-            .ok_or_else(|| Failure::bug("a task was lost on its way out"))
+        only(self.present(vec![view]).await?)
+    }
+
+    /// One stored task as a client sees it.
+    pub(crate) async fn present_stored_one(
+        &self,
+        actor: &Actor,
+        stored: StoredTask,
+    ) -> Result<wire::Task, Failure> {
+        only(self.present_stored(actor, vec![stored]).await?)
     }
 
     /// The items of a batch: each with the status that it would have got alone. Once their tasks have taken as many
@@ -366,6 +384,13 @@ impl App {
             })
             .collect()
     }
+}
+
+fn only(tasks: Vec<wire::Task>) -> Result<wire::Task, Failure> {
+    tasks
+        .into_iter()
+        .next()
+        .ok_or_else(|| Failure::bug("a task was lost on its way out"))
 }
 
 /// Whether browsers reach the server by TLS alone, as far as that was told.

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CONTENT_TYPE, HeaderName};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
@@ -32,6 +32,16 @@ pub(crate) fn with_type(status: StatusCode, content_type: &'static str, body: im
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     set(&mut response, CONTENT_TYPE, content_type);
+    response
+}
+
+/// The content type of event streams.
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
+
+/// A stream of events.
+pub(crate) fn events(body: Body) -> Response {
+    let mut response = with_type(StatusCode::OK, EVENT_STREAM, body);
+    set(&mut response, CACHE_CONTROL, "no-cache");
     response
 }
 

@@ -11,9 +11,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use support::{Server, TOKEN, adjutant};
+use support::{Server, TOKEN, adjutant, ended};
 
 /// A program of tests that takes longer hangs.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -63,7 +63,7 @@ fn serve(directory: &Path, address: &str) -> Server {
 #[track_caller]
 fn passes(program: &mut Command) {
     let directory = tempfile::tempdir().unwrap();
-    let mut server = serve(directory.path(), "127.0.0.1:0");
+    let server = serve(directory.path(), "127.0.0.1:0");
     let address = server.url.trim_start_matches("http://").to_owned();
     let (restart, said) = (directory.path().join("restart"), directory.path().join("said"));
     let out = File::create(&said).unwrap();
@@ -79,26 +79,17 @@ fn passes(program: &mut Command) {
         .stderr(out)
         .spawn()
         .unwrap();
+    let mut server = Some(server);
     let mut restarts = 0;
-    let end = Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break Some(status);
-        }
-        if Instant::now() > end {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            break None;
-        }
+    let status = ended(&mut child, PATIENCE, || {
         if restart.exists() {
-            server.kill();
+            server.take().unwrap().kill();
             thread::sleep(AWAY);
-            server = serve(directory.path(), &address);
+            server = Some(serve(directory.path(), &address));
             fs::remove_file(&restart).unwrap();
             restarts += 1;
         }
-        thread::sleep(Duration::from_millis(20));
-    };
+    });
     let said = fs::read_to_string(&said).unwrap();
     assert!(
         status.is_some_and(|status| status.success()),

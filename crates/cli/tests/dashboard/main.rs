@@ -11,10 +11,9 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use support::{Ran, Server, TOKEN, adjutant};
+use support::{Ran, Server, TOKEN, adjutant, ended};
 use tempfile::TempDir;
 
 /// Where Debian's package puts the browser.
@@ -119,18 +118,7 @@ impl Stage {
             .stderr(out)
             .spawn()
             .unwrap();
-        let end = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break Some(status);
-            }
-            if Instant::now() > end {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                break None;
-            }
-            thread::sleep(Duration::from_millis(50));
-        };
+        let status = ended(&mut child, PATIENCE, || {});
         let said = fs::read_to_string(&said).unwrap();
         assert!(
             status.is_some_and(|status| status.success()),

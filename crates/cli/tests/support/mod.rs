@@ -7,7 +7,7 @@ pub mod relay;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,23 @@ pub fn adjutant(directory: &Path) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// Waits for the end of a program, and does something meanwhile, over and over; one that takes too long is killed.
+pub fn ended(child: &mut Child, patience: Duration, mut meanwhile: impl FnMut()) -> Option<ExitStatus> {
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        if Instant::now() > end {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return None;
+        }
+        meanwhile();
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Runs the binary to its end.

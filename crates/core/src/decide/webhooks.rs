@@ -85,11 +85,7 @@ impl Turn<'_> {
 
     pub(super) fn leave_webhook(&mut self, name: &Arc<str>, session: &Arc<str>) -> Need<Reply> {
         let webhook = self.webhook(name)?;
-        if webhook
-            .lease
-            .as_ref()
-            .is_some_and(|lease| lease.session == *session)
-        {
+        if webhook.is_held_by(session) {
             self.keep_webhook(Webhook {
                 lease: None,
                 ..(*webhook).clone()
@@ -101,11 +97,7 @@ impl Turn<'_> {
     pub(super) fn settle_deliveries(&mut self, report: &DeliveryReport) -> Need<Reply> {
         let webhook = self.webhook(&report.name)?;
         // A lease that has run out and that nobody took is still one's own.
-        if webhook
-            .lease
-            .as_ref()
-            .is_none_or(|lease| lease.session != report.session)
-        {
+        if !webhook.is_held_by(&report.session) {
             return Err(superseded(&report.name));
         }
         let keys: Vec<DeliveryKey> = report

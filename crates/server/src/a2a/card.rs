@@ -10,10 +10,9 @@ use ::a2a::{
 };
 use adjutant_core::access::Actor;
 use adjutant_core::agent::Agent;
-use adjutant_core::command::{Answer, Command};
 use tokio::sync::Mutex;
 
-use crate::app::{App, unexpected};
+use crate::app::App;
 use crate::failure::Failure;
 
 /// A card is looked up again after so long: it is asked for without a token, and must not cost a turn each time.
@@ -36,18 +35,13 @@ impl Skills {
         {
             return Ok(Arc::clone(skills));
         }
-        let command = Command::ListAgents {
-            status: None,
-            capabilities: Vec::new(),
-        };
-        match app.ask(Actor::admin(), command).await {
-            Ok(Answer::Agents(agents)) => {
+        match app.agents(Actor::admin()).await {
+            Ok(agents) => {
                 let there = agents.iter().filter(|agent| !agent.offline);
                 let skills: Arc<[_]> = skills(there.map(|agent| &**agent)).into();
                 *kept = Some((Instant::now(), Arc::clone(&skills)));
                 Ok(skills)
             }
-            Ok(other) => Err(unexpected(&other)),
             // Old skills are better than none while there is too much to do.
             Err(failure) => kept.as_ref().map(|(_, skills)| Arc::clone(skills)).ok_or(failure),
         }

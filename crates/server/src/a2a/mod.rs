@@ -40,7 +40,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -124,7 +124,7 @@ async fn stream_message(State(app): State<App>, request: Request) -> Result<Resp
     let show = show(&input)?;
     let place = place(&app)?;
     let (follower, task) = submit_and_follow(&app, input, place).await?;
-    Ok(events(Feed::new(follower, &task, show)))
+    Ok(reply::events(Feed::new(follower, &task, show).into_body()))
 }
 
 /// A request that sends a message.
@@ -261,7 +261,7 @@ async fn subscribe(app: App, caller: Caller, id: &str) -> Result<Response, Refus
         history: None,
         artifacts: true,
     };
-    Ok(events(Feed::new(follower, &task, show)))
+    Ok(reply::events(Feed::new(follower, &task, show).into_body()))
 }
 
 async fn no_push(State(app): State<App>, request: Request) -> Refused {
@@ -330,11 +330,5 @@ fn check_version(headers: &HeaderMap) -> Result<(), Refused> {
 fn answer<T: Serialize>(value: &T) -> Response {
     let mut response = reply::ok(value);
     reply::set(&mut response, CONTENT_TYPE, MEDIA_TYPE);
-    response
-}
-
-fn events(feed: Feed) -> Response {
-    let mut response = reply::with_type(StatusCode::OK, "text/event-stream", feed.into_body());
-    reply::set(&mut response, CACHE_CONTROL, "no-cache");
     response
 }

@@ -47,6 +47,12 @@ pub(crate) struct Peer {
     pub(crate) standing: Arc<Standing>,
 }
 
+/// The address that a request came from, for what is counted by it.
+pub(crate) fn address(parts: &Parts) -> IpAddr {
+    let peer = parts.extensions.get::<Peer>();
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address)
+}
+
 /// Lets a request in or not; a handler that panics hits its own request alone.
 pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
@@ -171,8 +177,7 @@ async fn authenticate(app: &App, parts: &Parts, may: Rights) -> Result<Caller, R
         return by_session(app, parts, digest, may).await;
     }
     let token = bearer(parts)?;
-    let peer = parts.extensions.get::<Peer>();
-    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address);
+    let peer = address(parts);
     let now = Instant::now();
     if token.starts_with(attempt_token::PREFIX) {
         if let Some(claim) = app.mint.verify(token) {

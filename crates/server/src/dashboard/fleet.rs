@@ -48,7 +48,7 @@ pub(super) async fn show_fleet(State(app): State<App>, visit: Visit) -> Page {
         let app = owned;
         let all = app.fleet(&caller).await?;
         let (chosen, found) = choose(&all.agents, &selection);
-        let next = (chosen.len() > PAGE).then(|| next_page(&selection, &chosen[PAGE - 1].id));
+        let next = (chosen.len() > PAGE).then(|| address(&selection, Some(&chosen[PAGE - 1].id)));
         Ok(fleet::content(&fleet::Fleet {
             now: wall(),
             counts: all.counts,
@@ -93,10 +93,6 @@ fn choose(all: &[Arc<Agent>], selection: &Selection) -> (Vec<Arc<Agent>>, usize)
         }
     }
     (chosen, count)
-}
-
-fn next_page(selection: &Selection, last: &AgentId) -> String {
-    address(selection, Some(last))
 }
 
 fn address(selection: &Selection, after: Option<&AgentId>) -> String {

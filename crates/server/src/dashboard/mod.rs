@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use adjutant_core::agent::{Agent, AgentStatus};
-use adjutant_core::command::{Answer, Command};
 use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_dashboard::assets::{self, Asset};
 use adjutant_dashboard::frame::{self, Place, Viewer};
@@ -42,21 +41,21 @@ use self::steady::Steady;
 use self::trends::Feed;
 use crate::access::caller::Caller;
 use crate::access::table::{READ, Rights, SUBMIT};
-use crate::app::{App, unexpected};
+use crate::app::App;
 use crate::failure::Failure;
 use crate::query::Params;
 use crate::reply;
+use crate::view::agent::by_status;
 
 /// Rows of a page.
 const PAGE: usize = 50;
 /// The header by which the script asks for the content of a page alone, and is told that there is more to come.
 const PART: HeaderName = HeaderName::from_static("adjutant-part");
+/// Its value when what others saw a moment ago will do.
+const SHARED: &str = "content";
 
 /// What the page says that a sign-in link opens, until its code was looked at.
 const NO_CODE: &str = "This page needs a sign-in link.";
-
-/// Its value when what others saw a moment ago will do.
-const SHARED: &str = "content";
 
 /// What open dashboards share.
 pub(crate) struct Dashboard {
@@ -78,13 +77,7 @@ struct Fleet {
 impl Fleet {
     /// Counted once for all pages: there may be many of them.
     fn of(agents: Vec<Arc<Agent>>) -> Self {
-        let mut counts = [0; AgentStatus::ALL.len()];
-        for agent in &agents {
-            let status = agent.status();
-            if let Some(place) = AgentStatus::ALL.iter().position(|known| *known == status) {
-                counts[place] += 1;
-            }
-        }
+        let counts = by_status(&agents);
         Self { agents, counts }
     }
 }
@@ -187,9 +180,8 @@ struct Visit {
     address: String,
     /// Whether the content alone is asked for.
     part: bool,
-    /// Whether the newest is asked for: a page is opened, or the visitor has just changed something.
-    fresh: bool,
-    came: Instant,
+    /// When it came, if it wants what is loaded after that: a page is opened, or the visitor has just changed something.
+    wants_after: Option<Instant>,
     /// Whether there is a session to end.
     by_session: bool,
 }
@@ -209,8 +201,7 @@ impl FromRequestParts<App> for Visit {
                 .path_and_query()
                 .map_or_else(String::new, ToString::to_string),
             part: part.is_some(),
-            fresh: part.is_none_or(|part| part != SHARED),
-            came,
+            wants_after: part.is_none_or(|part| part != SHARED).then_some(came),
             by_session: app.sessions.token(&parts.headers, SystemTime::now()).is_some(),
         })
     }
@@ -239,12 +230,12 @@ impl Visit {
     ) -> Page {
         let abilities = self.abilities();
         let need = Need {
-            least_seq: if self.fresh {
+            least_seq: if self.wants_after.is_some() {
                 *app.handle.last_seq().borrow()
             } else {
                 app.dashboard.pulse.told()
             },
-            after: self.fresh.then_some(self.came),
+            after: self.wants_after,
         };
         let key = (self.address, abilities);
         let content = app.dashboard.contents.get(key, need, load).await?;
@@ -280,16 +271,7 @@ impl App {
     /// All agents; as of a moment ago where it takes long to list them.
     async fn fleet(&self, caller: &Caller) -> Result<Arc<Fleet>, Failure> {
         let (app, actor) = (self.clone(), caller.actor.clone());
-        let read = async move {
-            let command = Command::ListAgents {
-                status: None,
-                capabilities: Vec::new(),
-            };
-            match app.ask(actor, command).await? {
-                Answer::Agents(agents) => Ok(Arc::new(Fleet::of(agents))),
-                other => Err(unexpected(&other)),
-            }
-        };
+        let read = async move { Ok(Arc::new(Fleet::of(app.agents(actor).await?))) };
         self.dashboard.fleet.get(read).await
     }
 }

@@ -9,8 +9,6 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
-use http::header::CACHE_CONTROL;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -77,9 +75,7 @@ pub(super) async fn follow(State(app): State<App>, caller: Caller) -> Result<Res
         let chunk = listener.next().await?;
         Some((Ok::<_, Infallible>(chunk), listener))
     }));
-    let mut response = reply::with_type(StatusCode::OK, "text/event-stream", body);
-    reply::set(&mut response, CACHE_CONTROL, "no-cache");
-    Ok(response)
+    Ok(reply::events(body))
 }
 
 impl Listener {

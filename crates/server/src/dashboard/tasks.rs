@@ -199,7 +199,7 @@ async fn task_content(
     } else {
         None
     };
-    let task = one(app.present_stored(&caller.actor, vec![stored]).await?)?;
+    let task = app.present_stored_one(&caller.actor, stored).await?;
     Ok(task::content(&task::Task {
         now: wall(),
         task,
@@ -251,13 +251,6 @@ pub(super) async fn read(
         .await?;
     let tasks = app.present_stored(&caller.actor, found.tasks).await?;
     Ok((tasks, found.next))
-}
-
-fn one(tasks: Vec<wire::Task>) -> Result<wire::Task, Failure> {
-    tasks
-        .into_iter()
-        .next()
-        .ok_or_else(|| Failure::bug("a task was lost on its way out"))
 }
 
 /// Where a page begins.

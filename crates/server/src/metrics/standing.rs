@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use adjutant_core::access::Actor;
 use adjutant_core::agent::AgentStatus;
-use adjutant_core::command::{Answer, Command};
 use adjutant_core::time::Timestamp;
 
-use crate::app::{App, unexpected};
+use crate::app::App;
 use crate::failure::Failure;
+use crate::view::agent::by_status;
 
 /// A look that takes no longer is taken each time.
 const CHEAP: Duration = Duration::from_millis(5);
@@ -95,33 +95,20 @@ pub(super) async fn look(app: &App) -> Result<Standing, Failure> {
 
 async fn take(app: &App) -> Result<Look, Failure> {
     let began = Instant::now();
-    let command = Command::ListAgents {
-        status: None,
-        capabilities: Vec::new(),
-    };
     // Asked first: its turn comes after what watchers were told of earlier ones.
-    let agents = match app.ask(Actor::admin(), command).await? {
-        Answer::Agents(agents) => agents,
-        other => return Err(unexpected(&other)),
-    };
+    let agents = app.agents(Actor::admin()).await?;
     let (last_seq, ready_since) = app
         .handle
         .query(|reader| Ok((reader.last_seq()?, reader.ready_since()?)))
         .await?;
     let tasks = app.handle.task_counts().await?;
-    let mut found = Standing {
+    let found = Standing {
         tasks,
+        agents: by_status(&agents),
+        load: agents.iter().map(|agent| u64::from(agent.load())).sum(),
         last_seq,
         ready_since,
-        ..Standing::default()
     };
-    for agent in agents {
-        let status = agent.status();
-        if let Some(place) = AgentStatus::ALL.iter().position(|known| *known == status) {
-            found.agents[place] += 1;
-        }
-        found.load += u64::from(agent.load());
-    }
     Ok(Look {
         at: Instant::now(),
         took: began.elapsed(),

@@ -5,8 +5,7 @@ use adjutant_store::StoreError;
 use adjutant_wire as wire;
 use axum::extract::State;
 use axum::response::Response;
-use http::header::CACHE_CONTROL;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -16,11 +15,9 @@ use crate::app::App;
 use crate::extract::{Query, TaskPath, accepts};
 use crate::failure::Failure;
 use crate::query::Params;
+use crate::reply::EVENT_STREAM;
 use crate::stream::EventStream;
 use crate::{reply, view};
-
-/// The type of a stream of events.
-const STREAM: &str = "text/event-stream";
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -49,9 +46,10 @@ async fn list_events(
     Query(params): Query,
 ) -> Result<Response, Failure> {
     let since = since(&params)?;
-    if accepts(&headers, STREAM) {
+    if accepts(&headers, EVENT_STREAM) {
         let since = last_event_id(&headers)?.unwrap_or(since);
-        return Ok(stream(EventStream::open(app, since, caller.pass)?));
+        let stream = EventStream::open(app, since, caller.pass)?;
+        return Ok(reply::events(stream.into_body()));
     }
     let limit = page_size(&params)?;
     let events = app
@@ -106,12 +104,6 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Rejection> {
         .ok_or_else(|| Rejection::field(NAME, "must be the `seq` of an event"))
 }
 
-fn stream(stream: EventStream) -> Response {
-    let mut response = reply::with_type(StatusCode::OK, STREAM, stream.into_body());
-    reply::set(&mut response, CACHE_CONTROL, "no-cache");
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,7 +122,11 @@ mod tests {
             ("application/json", false),
             ("*/*", false),
         ] {
-            assert_eq!(accepts(&headers("accept", accept), STREAM), expected, "{accept}");
+            assert_eq!(
+                accepts(&headers("accept", accept), EVENT_STREAM),
+                expected,
+                "{accept}"
+            );
         }
     }
 

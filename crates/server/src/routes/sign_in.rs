@@ -1,6 +1,5 @@
 //! Signing in to the dashboard: links for those who have a token, and a session for who opens one.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Instant, SystemTime};
 
 use adjutant_core::rejection::{Rejection, Slug};
@@ -16,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::access::caller::forbidden;
-use crate::access::guard::Peer;
+use crate::access::guard::address;
 use crate::access::links::LIFETIME;
 use crate::app::App;
 use crate::extract::{Input, MaybeObject, Nothing};
@@ -95,8 +94,7 @@ struct Code {
 /// wrong ones came from the same address: nobody guesses one.
 async fn sign_in(State(app): State<App>, request: Request) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
-    let peer = parts.extensions.get::<Peer>();
-    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address);
+    let peer = address(&parts);
     let read = app.bodies.read(&parts.headers, body, MAX_BODY_BYTES).await?;
     let Code { code } = json::object(&read.bytes)?;
     let now = Instant::now();

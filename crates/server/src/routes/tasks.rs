@@ -152,11 +152,8 @@ async fn get_task(
     let sight = Sight::of(&app, &caller).await?;
     let stored = app.stored_task(id).await?;
     sight.must_see(&stored.task)?;
-    let tasks = app.present_stored(&caller.actor, vec![stored]).await?;
-    tasks
-        .first()
-        .map(reply::ok)
-        .ok_or_else(|| Failure::bug("a task was lost on its way out"))
+    let task = app.present_stored_one(&caller.actor, stored).await?;
+    Ok(reply::ok(&task))
 }
 
 async fn change(

@@ -11,6 +11,7 @@ mod matrix;
 mod mcp;
 mod overload;
 mod peers;
+mod serving;
 mod tasks;
 mod webhooks;
 

@@ -1,6 +1,8 @@
 //! Agents as they go out.
 
-use adjutant_core::agent::Agent;
+use std::sync::Arc;
+
+use adjutant_core::agent::{Agent, AgentStatus};
 use adjutant_core::command::{CheckAnswer, CheckStatus, Stop};
 use adjutant_wire as wire;
 
@@ -28,6 +30,18 @@ pub(crate) fn agent(agent: &Agent) -> wire::Agent {
         addresses: peer.map(|peer| texts(&peer.addresses)),
         token_env: peer.and_then(|peer| peer.token_env.as_deref().map(str::to_owned)),
     }
+}
+
+/// How many agents are in each state, in the order of [`AgentStatus::ALL`].
+pub(crate) fn by_status(agents: &[Arc<Agent>]) -> [u64; AgentStatus::ALL.len()] {
+    let mut counts = [0; AgentStatus::ALL.len()];
+    for agent in agents {
+        let status = agent.status();
+        if let Some(place) = AgentStatus::ALL.iter().position(|known| *known == status) {
+            counts[place] += 1;
+        }
+    }
+    counts
 }
 
 /// An attempt to stop.

@@ -195,10 +195,7 @@ impl Courier {
         let own = webhooks.into_iter().find(|webhook| {
             webhook.name == self.webhook.name
                 && webhook.created_at == self.webhook.created_at
-                && webhook
-                    .lease
-                    .as_ref()
-                    .is_some_and(|lease| lease.session == self.session)
+                && webhook.is_held_by(&self.session)
         });
         let Some(own) = own.filter(|webhook| webhook.disabled.is_none()) else {
             return Ok(false);

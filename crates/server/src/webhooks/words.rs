@@ -16,6 +16,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::outward::Told;
+use crate::token::hex;
 use crate::view;
 
 /// What secrets of webhooks begin with.
@@ -65,14 +66,8 @@ pub(super) fn event_id(webhook: &Webhook, event: &Event) -> String {
 
 /// The header `webhook-id`: the same whenever this is sent for this webhook, and for no other.
 pub(super) fn id(webhook: &Webhook, what: impl std::fmt::Display) -> String {
-    use std::fmt::Write as _;
     let about = format!("{}\0{}", webhook.name, webhook.created_at.as_micros());
-    let mut id = String::from("evt_");
-    for byte in &Sha256::digest(about.as_bytes())[..8] {
-        let _ = write!(id, "{byte:02x}");
-    }
-    let _ = write!(id, "_{what}");
-    id
+    format!("evt_{}_{what}", hex(&Sha256::digest(about.as_bytes())[..8]))
 }
 
 /// What is sent of an event.

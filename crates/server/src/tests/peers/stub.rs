@@ -1,6 +1,5 @@
 //! A peer that says what a test wants it to say.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,8 +10,8 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+
+use super::super::serving::Serving;
 
 /// What a peer does with a request.
 pub(super) enum Does {
@@ -42,37 +41,26 @@ struct Inner {
 
 /// A peer on a port of its own.
 pub(super) struct Stub {
-    address: SocketAddr,
+    serving: Serving,
     inner: Arc<Inner>,
-    serving: JoinHandle<()>,
-}
-
-impl Drop for Stub {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
 }
 
 impl Stub {
     /// A peer without a card. `manner` gets each request, and how many of the same came before it.
     pub(super) async fn new(manner: impl Fn(&Asked, usize) -> Does + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let inner = Arc::new(Inner {
             asked: Mutex::default(),
             manner: Box::new(manner),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&inner));
-        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self {
-            address,
+            serving: Serving::start(router).await,
             inner,
-            serving,
         }
     }
 
     pub(super) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.serving.address)
     }
 
     /// The requests of this kind, such as `POST /message:send`.

@@ -1,6 +1,5 @@
 //! A place that is told of events, and does with them what a test wants.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,8 +15,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use sha2::Sha256;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+
+use super::super::serving::Serving;
 
 /// What a place does with a message.
 pub(super) enum Does {
@@ -75,38 +74,27 @@ struct Inner {
 
 /// A place on a port of its own.
 pub(super) struct Place {
-    address: SocketAddr,
+    serving: Serving,
     inner: Arc<Inner>,
-    serving: JoinHandle<()>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
 }
 
 impl Place {
     /// `manner` gets each message, and how many with the same id came before it.
     pub(super) async fn new(manner: impl Fn(&Message, usize) -> Does + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let inner = Arc::new(Inner {
             came: Mutex::default(),
             at_once: Default::default(),
             manner: Box::new(manner),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&inner));
-        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self {
-            address,
+            serving: Serving::start(router).await,
             inner,
-            serving,
         }
     }
 
     pub(super) fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+        format!("http://{}/hook", self.serving.address)
     }
 
     pub(super) fn came(&self) -> Vec<Message> {
