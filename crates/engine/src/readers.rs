@@ -63,6 +63,8 @@ impl Readers {
         });
         match answer.await {
             Ok(answer) => answer,
+            // The process ends, and what had not begun by then is not begun any more.
+            Err(error) if error.is_cancelled() => Err(stopped()),
             Err(error) => {
                 tracing::error!(%error, "a read panicked: this is a bug");
                 Err(Refusal::Bug(error.to_string()))

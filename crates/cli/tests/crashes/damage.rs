@@ -380,7 +380,12 @@ fn damage_that_comes_while_it_runs_ends_the_server_at_the_first_touch() {
     // A reader opens pages of its own. It gets no answer, or is told that there is none; nothing is made up.
     if let Ok(answer) = Api::of(&server).ask("GET", "/api/tasks?limit=100", None) {
         assert_eq!(answer.status, 503, "{answer:?}");
-        assert_eq!(answer.body["error"], "storage_unavailable", "{answer:?}");
+        let error = answer.body["error"].as_str().unwrap();
+        // The server may be on its way out already.
+        assert!(
+            matches!(error, "storage_unavailable" | "shutting_down"),
+            "{answer:?}"
+        );
     }
     let ran = server.ended();
     assert_eq!(ran.code, 1, "{ran:?}");
