@@ -36,10 +36,17 @@ const SWEEP_INTERVAL: Span = Span::from_secs(5);
 const PASS_PAUSE: Span = Span::from_millis(2);
 /// The longest pause between repeated passes.
 const LONGEST_PASS_PAUSE: Span = Span::from_millis(50);
+/// Where servers share a store, time is looked at no more often: many agents have many deadlines, and each look costs
+/// journeys.
+const FAR_TICK_INTERVAL: Span = Span::from_millis(100);
 /// The pause after a tick that was not taken.
 const TICK_PAUSE: Span = Span::from_secs(1);
 /// A turn that met another server's lock is tried again for so long: until then nobody notices.
 const BUSY_PATIENCE: Duration = Duration::from_secs(10);
+/// After so long its requests are taken one by one: only one of them may be in the way of another server.
+const CROWD_PATIENCE: Duration = Duration::from_secs(1);
+/// How long each is tried again then. Whoever comes next waits for it.
+const SINGLE_PATIENCE: Duration = Duration::from_millis(200);
 /// So long a turn is tried again where the store of several servers cannot be reached.
 const AWAY_PATIENCE: Duration = Duration::from_secs(10);
 /// The longest pause between two tries.
@@ -290,6 +297,9 @@ impl<S: Store> Run<S> {
             if now >= tick_at {
                 letters.push(self.own(Command::Tick));
                 next_watch = now + self.watch_interval;
+                if self.turns.store().is_shared() {
+                    self.no_tick_before = now + FAR_TICK_INTERVAL;
+                }
             }
             self.look_at_space(now);
             // This turn begins after the commit that the pass is to follow: one turn does for both.
@@ -396,34 +406,46 @@ impl<S: Store> Run<S> {
                 self.waiting.insert(request.ticket, reply);
             }
         }
-        match self.try_turn(&requests)? {
-            Ok(taken) => self.settle(&requests, taken),
-            Err(NotTaken::Store(error)) => self.refuse(&requests, &error),
-            Err(NotTaken::Bug(why)) if requests.len() == 1 => self.bug(&requests, &why),
-            Err(NotTaken::Bug(why)) => {
+        let is_crowd = requests.len() > 1;
+        match self.try_turn(&requests, if is_crowd { CROWD_PATIENCE } else { BUSY_PATIENCE })? {
+            Err(NotTaken::Bug(why)) if is_crowd => {
                 tracing::error!(%why, "a turn was discarded by a bug: its requests are taken one by one");
-                for request in requests {
-                    let single = std::slice::from_ref(&request);
-                    match self.try_turn(single)? {
-                        Ok(taken) => self.settle(single, taken),
-                        Err(NotTaken::Store(error)) => self.refuse(single, &error),
-                        Err(NotTaken::Bug(why)) => self.bug(single, &why),
-                        Err(NotTaken::Unknown(why)) => return Err(Failure::Unknown(why)),
-                    }
-                }
+                self.one_by_one(&requests)
             }
+            Err(NotTaken::Store(StoreError::Busy(why))) if is_crowd => {
+                tracing::warn!(%why, "another server was in the way of a turn: its requests are taken one by one");
+                self.one_by_one(&requests)
+            }
+            tried => self.end_turn(&requests, tried),
+        }
+    }
+
+    fn one_by_one(&mut self, requests: &[Request]) -> Result<(), Failure> {
+        for request in requests {
+            let single = std::slice::from_ref(request);
+            let tried = self.try_turn(single, SINGLE_PATIENCE)?;
+            self.end_turn(single, tried)?;
+        }
+        Ok(())
+    }
+
+    fn end_turn(&mut self, requests: &[Request], tried: Result<Taken, NotTaken>) -> Result<(), Failure> {
+        match tried {
+            Ok(taken) => self.settle(requests, taken),
+            Err(NotTaken::Store(error)) => self.refuse(requests, &error),
+            Err(NotTaken::Bug(why)) => self.bug(requests, &why),
             Err(NotTaken::Unknown(why)) => return Err(Failure::Unknown(why)),
         }
         Ok(())
     }
 
-    /// Takes a turn, again where another server was in the way.
-    fn try_turn(&mut self, requests: &[Request]) -> Result<Result<Taken, NotTaken>, Failure> {
+    /// Takes a turn, again where another server was in the way: for so long.
+    fn try_turn(&mut self, requests: &[Request], busy: Duration) -> Result<Result<Taken, NotTaken>, Failure> {
         let began = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
             match self.take(requests) {
-                Err(NotTaken::Store(error)) if began.elapsed() < self.patience(&error) => {
+                Err(NotTaken::Store(error)) if began.elapsed() < self.patience(&error, busy) => {
                     tracing::debug!(%error, "a turn is tried again");
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -461,9 +483,9 @@ impl<S: Store> Run<S> {
     }
 
     /// How long a turn is tried again after an error.
-    fn patience(&self, error: &StoreError) -> Duration {
+    fn patience(&self, error: &StoreError, busy: Duration) -> Duration {
         match error {
-            StoreError::Busy(_) => BUSY_PATIENCE,
+            StoreError::Busy(_) => busy,
             StoreError::Unavailable(_) if self.turns.store().is_shared() => AWAY_PATIENCE,
             _ => Duration::ZERO,
         }

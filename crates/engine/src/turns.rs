@@ -10,7 +10,7 @@ use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::{Changes, Wanted};
 use adjutant_core::set::{Settings, WorkingSet};
-use adjutant_core::task::{Body, TaskKey};
+use adjutant_core::task::{Body, Queue, TaskKey};
 use adjutant_core::time::{Span, Timestamp};
 use adjutant_store::{CommitError, Forgotten, Store, StoreError};
 
@@ -19,6 +19,9 @@ use crate::bodies::Bodies;
 /// A turn is decided again at most so often for missing rows: each round brings what the last one named, and rules
 /// refer to other rows only a few steps deep. A cascade or a long queue takes more.
 const MAX_ROUNDS: usize = 10_000;
+
+/// So many queues are looked at before a turn is decided.
+const MAX_LIVELY: usize = 4;
 
 /// What a turn came to.
 #[derive(Debug, Default)]
@@ -56,6 +59,8 @@ pub struct Turns<S> {
     foreseen: Wanted,
     /// What this turn has named so far.
     named: Wanted,
+    /// Queues in whose front the last pass has found something: the next one most likely looks there as well.
+    lively: BTreeSet<Queue>,
 }
 
 impl<S: Store> Turns<S> {
@@ -71,6 +76,7 @@ impl<S: Store> Turns<S> {
             bodies: Bodies::default(),
             foreseen: Wanted::default(),
             named: Wanted::default(),
+            lively: BTreeSet::new(),
         })
     }
 
@@ -135,6 +141,10 @@ impl<S: Store> Turns<S> {
             let sure = foresee(requests);
             foreseen.add_named(&sure);
             (foreseen.queues, foreseen.roomy) = (sure.queues, sure.roomy);
+            if sure.queues {
+                let fronts = std::mem::take(&mut self.lively).into_iter();
+                foreseen.windows = fronts.map(|queue| (queue, None)).collect();
+            }
         }
         if !foreseen.is_empty() {
             now = self.load(&foreseen)?.unwrap_or(now);
@@ -159,6 +169,11 @@ impl<S: Store> Turns<S> {
             }
         })?;
         let now = rows.latest;
+        for (queue, tasks, _) in &rows.windows {
+            if !tasks.is_empty() && self.lively.len() < MAX_LIVELY {
+                self.lively.insert(queue.clone());
+            }
+        }
         self.set.absorb(wanted, rows);
         Ok(now)
     }

@@ -9,7 +9,7 @@ use crate::attempt::{AttemptState, Outcome, StopReason};
 use crate::command::Answer;
 use crate::event::EventKind;
 use crate::name::AgentId;
-use crate::set::rows::MAX_FANOUT;
+use crate::set::rows::{MAX_DUE, MAX_FANOUT};
 use crate::set::{Need, Opened};
 use crate::task::{Gate, Status, Task, TaskKey};
 use crate::time::{Span, Timestamp};
@@ -41,9 +41,7 @@ impl Turn<'_> {
         let mut due = self.set.timers.due(self.now);
         due.sort();
         self.set.popped.extend(due.iter().cloned());
-        for id in due {
-            self.check_agent(&id)?;
-        }
+        self.with_each(due, |turn, id| turn.check_agent(&id))?;
         if !self.set.is_complete() {
             self.check_shared()?;
         }
@@ -54,21 +52,22 @@ impl Turn<'_> {
         Ok(Reply::Now(Ok(Answer::Done)))
     }
 
-    /// Where servers share a store, another one may have assigned, or have been the one that watched and is gone.
+    /// Where servers share a store, another one may have been the one that watched and is gone.
     fn check_shared(&mut self) -> Need<()> {
         let due = self.set.due(self.now)?;
-        for id in due.silent {
-            self.check_agent(&id)?;
-        }
-        for key in due.lingering {
-            if let Some(until) = self.set.attempt(key)?.and_then(|attempt| attempt.lingers_until) {
-                self.set.linger(until, key);
+        let are_more_silent = due.silent.len() > MAX_DUE;
+        self.with_each(due.silent.into_iter().take(MAX_DUE), |turn, id| {
+            turn.check_agent(&id)
+        })?;
+        self.with_each(due.lingering, |turn, key| {
+            let attempt = turn.set.attempt(key)?;
+            if let Some(until) = attempt.and_then(|attempt| attempt.lingers_until) {
+                turn.set.linger(until, key);
             }
-        }
-        let waiting: Vec<AgentId> = self.set.waiters.rows().map(|(id, _)| id.clone()).collect();
-        self.touched.extend(waiting);
+            Ok(())
+        })?;
         self.set.wake_task_at(due.next.unwrap_or(Timestamp::NEVER));
-        if !due.tasks.is_empty() {
+        if !due.tasks.is_empty() || are_more_silent {
             self.set.wake_task_at(self.now);
         }
         Ok(())
@@ -179,19 +178,7 @@ impl Turn<'_> {
         // What this turn changed is not stored yet: the store does not know when that wakes.
         self.set.next_task_wake = self.set.changed_wake().min(due.next.unwrap_or(Timestamp::NEVER));
         let mut budget = MAX_FANOUT;
-        let mut missing = false;
-        for key in due.tasks {
-            match self.check_task(key, &mut budget) {
-                Ok(()) => {}
-                Err(crate::set::Halt::Missing) => missing = true,
-                Err(halt) => return Err(halt),
-            }
-        }
-        if missing {
-            Err(crate::set::Halt::Missing)
-        } else {
-            Ok(())
-        }
+        self.with_each(due.tasks, |turn, key| turn.check_task(key, &mut budget))
     }
 
     fn check_task(&mut self, key: TaskKey, budget: &mut usize) -> Need<()> {

@@ -10,7 +10,7 @@
 //! - I1: a task takes no lock that is taken, nor one that an earlier task wants which lacks nothing but locks.
 //! - I4: nothing starts unless every scope of it permits.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Turn;
 use crate::command::WaitingReason;
@@ -52,6 +52,10 @@ struct Active {
     /// Queues of which the next turn looks at more.
     put_off: BTreeSet<Queue>,
     passed_over: HashMap<Queue, usize>,
+    /// Where searches go on whose front does not fit, as this turn leaves it.
+    cursors: BTreeMap<Queue, DispatchOrder>,
+    /// Queues whose front was looked at first, before the search that was under way.
+    resumed: HashSet<Queue>,
 }
 
 fn gate_of(queue: &Queue) -> Gate {
@@ -75,7 +79,10 @@ impl Turn<'_> {
             return Ok(());
         }
         self.set.need_roomy()?;
-        let mut active = Active::default();
+        let mut active = Active {
+            cursors: self.set.cursors.clone(),
+            ..Active::default()
+        };
         let fresh = self.concerned(&opened)?;
         let mut concerned: BTreeSet<Queue> = fresh.union(&self.set.unfinished).cloned().collect();
         let mut left = BTreeSet::new();
@@ -85,12 +92,8 @@ impl Turn<'_> {
         }
         for queue in concerned {
             // A search goes on where it stopped, unless something has changed for those before.
-            let cursor = self
-                .set
-                .cursors
-                .get(&queue)
-                .copied()
-                .filter(|_| !fresh.contains(&queue));
+            let cursor = active.cursors.get(&queue).copied();
+            let cursor = cursor.filter(|_| !fresh.contains(&queue));
             match self.push_front(&mut active, queue, cursor) {
                 // What the other queues lack is loaded with it.
                 Ok(()) | Err(Halt::Missing) => {}
@@ -99,6 +102,14 @@ impl Turn<'_> {
         }
         if self.set.wants_more() {
             return Err(Halt::Missing);
+        }
+        if !self.set.is_complete() {
+            // What may stand in the way of each is loaded at once: one after the other, each would be a journey.
+            let fronts: Vec<DispatchOrder> = active.fronts.iter().map(|(order, _)| *order).collect();
+            self.with_each(fronts, |turn, order| {
+                let task = turn.set.task(order.key)?;
+                turn.gate(&task).map(drop)
+            })?;
         }
         while let Some((order, queue)) = active.fronts.pop_first() {
             if active.closed.contains(&queue.class) {
@@ -120,7 +131,8 @@ impl Turn<'_> {
             return Err(Halt::Missing);
         }
         left.append(&mut active.put_off);
-        self.set.cursors.retain(|queue, _| left.contains(queue));
+        active.cursors.retain(|queue, _| left.contains(queue));
+        self.set.cursors_next = Some(active.cursors);
         self.set.unfinished_next = Some(left);
         // What this turn started may have opened nothing, but what it moved aside must not be forgotten.
         self.set.opened.clear();
@@ -155,26 +167,21 @@ impl Turn<'_> {
                 }
                 let passed = active.passed_over.entry(queue.clone()).or_default();
                 *passed += 1;
-                let passed = *passed;
+                if *passed < MAX_PASSED_OVER {
+                    return self.push_front(active, queue, Some(order));
+                }
+                *passed = 0;
                 // A search that was under way goes on as well, so that repeated looks at the front do not hold it back.
-                let under_way = self
-                    .set
-                    .cursors
-                    .get(&queue)
-                    .copied()
-                    .filter(|cursor| *cursor > order);
-                if passed == MAX_PASSED_OVER
-                    && let Some(cursor) = under_way
+                let cursor = active.cursors.get(&queue).copied();
+                if let Some(cursor) = cursor.filter(|cursor| *cursor >= order)
+                    && active.resumed.insert(queue.clone())
                 {
                     return self.push_front(active, queue, Some(cursor));
                 }
-                if passed >= MAX_PASSED_OVER * 2 || (passed >= MAX_PASSED_OVER && under_way.is_none()) {
-                    // The next turn goes on here, so that what fits is found however much stands before it.
-                    self.set.cursors.insert(queue.clone(), order);
-                    active.put_off.insert(queue);
-                    return Ok(());
-                }
-                self.push_front(active, queue, Some(order))
+                // The next turn goes on here, so that what fits is found however much stands before it.
+                active.cursors.insert(queue.clone(), order);
+                active.put_off.insert(queue);
+                Ok(())
             }
             Try::Gated(gate) => {
                 active.moved += 1;
@@ -210,7 +217,7 @@ impl Turn<'_> {
             }
             Front::Empty => {
                 // The search is through: the next one begins at the front.
-                self.set.cursors.remove(&queue);
+                active.cursors.remove(&queue);
                 Ok(())
             }
             Front::Unknown(bound) => {

@@ -159,6 +159,32 @@ pub fn decide(set: &mut WorkingSet, requests: &[Request], now: Timestamp) -> Dec
 }
 
 impl Turn<'_> {
+    /// Looks at each of many. That one lacks rows is no reason not to look at the others: what all of them lack is
+    /// loaded at once.
+    fn with_each<T>(
+        &mut self,
+        items: impl IntoIterator<Item = T>,
+        mut look: impl FnMut(&mut Self, T) -> Need<()>,
+    ) -> Need<()> {
+        let mut missing = false;
+        for item in items {
+            match look(self, item) {
+                Err(Halt::Missing) => missing = true,
+                looked_at => looked_at?,
+            }
+        }
+        if missing { Err(Halt::Missing) } else { Ok(()) }
+    }
+
+    fn views(&mut self, tasks: &[Arc<Task>]) -> Need<Vec<TaskView>> {
+        let mut views = Vec::with_capacity(tasks.len());
+        self.with_each(tasks, |turn, task| {
+            views.push(turn.view(task)?);
+            Ok(())
+        })?;
+        Ok(views)
+    }
+
     fn run(&mut self, request: &Request) -> Need<Reply> {
         let Some(idempotency) = request
             .idempotency
@@ -247,10 +273,7 @@ impl Turn<'_> {
             Command::LeaveWebhook { name, session } => self.leave_webhook(name, session),
             Command::SettleDeliveries(report) => self.settle_deliveries(report),
             Command::RetryDeliveries { name, seqs } => self.retry_deliveries(name, seqs),
-            Command::View(tasks) => {
-                let views: Need<Vec<TaskView>> = tasks.iter().map(|task| self.view(task)).collect();
-                Ok(Reply::Now(Ok(Answer::Views(views?))))
-            }
+            Command::View(tasks) => Ok(Reply::Now(Ok(Answer::Views(self.views(tasks)?)))),
             Command::Explain(task) => self.explain(task),
             Command::GetAgent(id) => {
                 let agent = self.registered(id)?;

@@ -497,8 +497,10 @@ impl Turn<'_> {
     /// A cascade takes a dependent along; its own dependents are told next.
     fn cancel_dependent(&mut self, key: TaskKey) -> Need<bool> {
         let task = self.set.task(key)?;
+        let mut agent = None;
         if task.status == Status::InProgress {
             let attempt = self.attempt_of(&task, task.attempt)?;
+            agent = Some(attempt.agent.clone());
             self.end((*attempt).clone(), Outcome::Cancelled)?;
         }
         let current = self.set.task(key)?;
@@ -522,7 +524,7 @@ impl Turn<'_> {
         self.set.emit(
             EventKind::TaskCancelled,
             Some(&cancelled),
-            None,
+            agent.as_ref(),
             self.now,
             payload,
         );

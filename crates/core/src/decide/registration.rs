@@ -197,7 +197,7 @@ impl Turn<'_> {
         if usize::try_from(counter.active).unwrap_or(usize::MAX) <= agent.attempts.len() {
             return Ok(agent);
         }
-        let mut claims = self.set.claims_of(&agent.id);
+        let mut claims = self.set.claims_of(&agent.id)?;
         claims.sort_by_key(|attempt| attempt.key);
         for attempt in claims {
             let task = self.set.task(attempt.key.task)?;

@@ -228,16 +228,25 @@ impl Turn<'_> {
 
     // ---- answers -------------------------------------------------------------------------------------------------
 
+    /// The agent whose session is to be answered. Since it asked, the agent may have left, or a new session may have
+    /// begun, in this very turn or on another server: what is offered is for that one.
+    fn listener(&mut self, id: &AgentId, session: Option<&Arc<str>>) -> Need<Result<Arc<Agent>, Rejection>> {
+        Ok(match self.set.agent(id)? {
+            None => Err(Rejection::new(
+                Slug::AgentNotFound,
+                format!("agent `{id}` left in the meantime"),
+            )),
+            Some(agent) if session.is_some() && session != agent.session.as_ref() => Err(superseded(id)),
+            Some(agent) => Ok(agent),
+        })
+    }
+
     /// Answers a sync, or lets it wait.
     pub(super) fn answer_sync(&mut self, ticket: Ticket, sync: PendingSync) -> Need<Option<Verdict>> {
-        let Some(agent) = self.set.agent(&sync.agent)? else {
-            let gone = format!("agent `{}` left in the meantime", sync.agent);
-            return Ok(Some(Err(Rejection::new(Slug::AgentNotFound, gone))));
+        let agent = match self.listener(&sync.agent, sync.session.as_ref())? {
+            Ok(agent) => agent,
+            Err(rejection) => return Ok(Some(Err(rejection))),
         };
-        if sync.session.is_some() && sync.session != agent.session {
-            // In the same turn a new session began: what is offered is for that one.
-            return Ok(Some(Err(superseded(&agent.id))));
-        }
         let (mut stop, new_stop) = self.stops(&agent, &sync.running, sync.heartbeat)?;
         let repeated_stop = sync.repeats && !stop.is_empty();
         let news = new_stop || repeated_stop || self.is_news(&sync) || !sync.done.is_empty();
@@ -252,6 +261,7 @@ impl Turn<'_> {
             self.supersede_waiter(&sync.agent);
             let waiter = Waiter {
                 ticket,
+                session: sync.session,
                 max: sync.max,
                 running: sync.running.into(),
                 strange: sync.strange,
@@ -454,13 +464,17 @@ impl Turn<'_> {
             return Ok(());
         };
         let waiter = Arc::clone(waiter);
-        let agent = self.registered(id)?;
-        let (mut stop, _) = self.stops(&agent, &waiter.running, false)?;
-        stop.extend(self.still_strange(&agent, &waiter.strange)?);
-        let start = self.offers(&agent, waiter.max)?;
+        let verdict = match self.listener(id, waiter.session.as_ref())? {
+            Ok(agent) => {
+                let (mut stop, _) = self.stops(&agent, &waiter.running, false)?;
+                stop.extend(self.still_strange(&agent, &waiter.strange)?);
+                let start = self.offers(&agent, waiter.max)?;
+                Ok(self.sync_answer(&agent, start, stop, Vec::new()))
+            }
+            Err(rejection) => Err(rejection),
+        };
         self.set.waiters.put(id.clone(), None);
-        let answer = self.sync_answer(&agent, start, stop, Vec::new());
-        self.set.answers.push((waiter.ticket, Ok(answer)));
+        self.set.answers.push((waiter.ticket, verdict));
         Ok(())
     }
 
@@ -479,27 +493,33 @@ impl Turn<'_> {
                 |(id, waiter): (&AgentId, &Arc<Waiter>)| (!waiter.running.is_empty()).then(|| id.clone());
             touched.extend(self.set.waiters.rows().filter_map(running));
         }
-        for id in touched {
-            let Some(Some(waiter)) = self.set.waiters.get(&id) else {
-                continue;
-            };
-            let waiter = Arc::clone(waiter);
-            let Some(agent) = self.set.agent(&id)? else {
-                continue;
-            };
-            let (mut stop, new_stop) = self.stops(&agent, &waiter.running, false)?;
-            stop.extend(self.still_strange(&agent, &waiter.strange)?);
-            let start = self.offers(&agent, waiter.max)?;
-            if start.is_empty() && !new_stop {
-                continue;
+        self.with_each(touched, |turn, id| {
+            if let Some(answer) = turn.wake_waiter(id)? {
+                answers.push(answer);
             }
-            self.set.waiters.put(id, None);
-            answers.push((
-                waiter.ticket,
-                Ok(self.sync_answer(&agent, start, stop, Vec::new())),
-            ));
-        }
-        Ok(())
+            Ok(())
+        })
+    }
+
+    fn wake_waiter(&mut self, id: AgentId) -> Need<Option<(Ticket, Verdict)>> {
+        let Some(Some(waiter)) = self.set.waiters.get(&id) else {
+            return Ok(None);
+        };
+        let waiter = Arc::clone(waiter);
+        let verdict = match self.listener(&id, waiter.session.as_ref())? {
+            Ok(agent) => {
+                let (mut stop, new_stop) = self.stops(&agent, &waiter.running, false)?;
+                stop.extend(self.still_strange(&agent, &waiter.strange)?);
+                let start = self.offers(&agent, waiter.max)?;
+                if start.is_empty() && !new_stop {
+                    return Ok(None);
+                }
+                Ok(self.sync_answer(&agent, start, stop, Vec::new()))
+            }
+            Err(rejection) => Err(rejection),
+        };
+        self.set.waiters.put(id, None);
+        Ok(Some((waiter.ticket, verdict)))
     }
 
     // ---- offers that go unanswered -------------------------------------------------------------------------------

@@ -86,11 +86,14 @@ impl WorkingSet {
             self.queues.absorb_wants(lock, len);
         }
         for (queue, orders, complete) in rows.windows {
-            self.queues.absorb_window(queue, &orders, complete);
+            let after = wanted.windows.get(&queue).copied().flatten();
+            self.queues.absorb_window(queue, after, &orders, complete);
         }
         for (lock, orders, complete) in rows.wanters {
-            self.queues.absorb_wanters(lock, &orders, complete);
+            let after = wanted.wanters.get(&lock).copied().flatten();
+            self.queues.absorb_wanters(lock, after, &orders, complete);
         }
+        self.claimants.extend(wanted.claims.iter().cloned());
         self.take_dependents(rows.dependents);
         if let (Some(until), Some(due)) = (wanted.due, rows.due) {
             self.due = Some((until, due));

@@ -87,6 +87,8 @@ pub type Need<T> = Result<T, Halt>;
 pub struct Waiter {
     /// Who waits.
     pub ticket: Ticket,
+    /// The session that speaks. On another server a newer one may have begun since.
+    pub session: Option<Arc<str>>,
     /// The most attempts to answer with.
     pub max: Option<u32>,
     /// What the agent said it runs.
@@ -184,6 +186,8 @@ pub struct WorkingSet {
     /// Agents that had room when they were looked at and are not locked, where servers share a store. Dispatch chooses
     /// among them; whom it chose is locked before it is given anything. None of them is in `agents`.
     candidates: HashMap<AgentId, Onlooker>,
+    /// Agents whose claims were loaded, where servers share a store.
+    claimants: BTreeSet<AgentId>,
     /// Those that the index shows as if they had been given something.
     chosen: Vec<AgentId>,
     lane: u8,
@@ -220,7 +224,6 @@ pub struct WorkingSet {
     told_strange: HashMap<AgentId, Told>,
     /// What this turn replaced of it.
     told_before: Vec<(AgentId, Option<Told>)>,
-    /// Where the search of a queue goes on whose front is too large for what is left.
     /// Queues that a turn did not get to: the next one goes on with them at once.
     pub(crate) unfinished: BTreeSet<crate::task::Queue>,
     /// Those that this turn leaves.
@@ -230,7 +233,10 @@ pub struct WorkingSet {
     pub(crate) opened_next: Vec<TaskKey>,
     /// When free locks that tasks wait for were last offered again.
     pub(crate) locks_swept: Timestamp,
+    /// Where the search of a queue goes on whose front is too large for what is left.
     pub(crate) cursors: BTreeMap<crate::task::Queue, crate::task::DispatchOrder>,
+    /// Where this turn leaves them.
+    pub(crate) cursors_next: Option<BTreeMap<crate::task::Queue, crate::task::DispatchOrder>>,
     /// Queues that wait for something that was free when it was last looked at: they want an agent.
     pub(crate) open_gated: BTreeSet<crate::task::Queue>,
     /// Those of them that this turn found closed.

@@ -220,17 +220,23 @@ impl WorkingSet {
         wakes.min().unwrap_or(Timestamp::NEVER)
     }
 
-    /// Live attempts of an agent that was not registered when they started. Only where the set is complete.
-    pub(crate) fn claims_of(&self, id: &AgentId) -> Vec<Arc<Attempt>> {
+    /// Live attempts of an agent that was not registered when they started.
+    pub(crate) fn claims_of(&mut self, id: &AgentId) -> Need<Vec<Arc<Attempt>>> {
+        if !self.complete && !self.claimants.contains(id) {
+            return Err(self.want(|wanted| {
+                wanted.claims.insert(id.clone());
+            }));
+        }
         let claim = |attempt: &&Arc<Attempt>| {
             attempt.agent == *id && attempt.is_live() && !attempt.registered && !attempt.external
         };
-        self.attempts
+        Ok(self
+            .attempts
             .rows()
             .map(|(_, attempt)| attempt)
             .filter(claim)
             .cloned()
-            .collect()
+            .collect())
     }
 
     /// How the last attempt of a task went that ended in this turn.

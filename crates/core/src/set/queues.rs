@@ -24,11 +24,25 @@ enum Bound {
     All,
 }
 
-/// The known front of an ordered set of tasks.
+impl Bound {
+    /// Whether this one lies within.
+    fn holds(self, order: DispatchOrder) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::UpTo(bound) => order <= bound,
+            Self::All => true,
+        }
+    }
+}
+
+/// The known front of an ordered set of tasks; and a stretch farther on, where a search goes on that has passed over
+/// what lies between.
 #[derive(Clone, Debug)]
 pub struct Window {
     entries: BTreeSet<DispatchOrder>,
     bound: Bound,
+    /// Known from behind this one up to there.
+    farther: Option<(DispatchOrder, Bound)>,
 }
 
 /// What a window knows of its next entry.
@@ -47,11 +61,19 @@ impl Window {
         Self {
             entries: BTreeSet::new(),
             bound,
+            farther: None,
         }
     }
 
     /// The first entry, or the first behind `after`.
     pub fn front(&self, after: Option<DispatchOrder>) -> Front {
+        let bound = match (after, self.farther) {
+            (Some(after), farther) if !self.bound.holds(after) => match farther {
+                Some((from, bound)) if after >= from => bound,
+                _ => return Front::Unknown(Some(after)),
+            },
+            _ => self.bound,
+        };
         let first = match after {
             None => self.entries.first(),
             Some(after) => {
@@ -59,27 +81,32 @@ impl Window {
                 self.entries.range((Excluded(after), Unbounded)).next()
             }
         };
-        match (first, self.bound) {
-            (Some(order), _) => Front::Task(*order),
-            (None, Bound::All) => Front::Empty,
-            (None, Bound::Nothing) => Front::Unknown(None),
-            (None, Bound::UpTo(bound)) => Front::Unknown(Some(bound)),
+        match (first, bound) {
+            (Some(order), bound) if bound.holds(*order) => Front::Task(*order),
+            (_, Bound::All) => Front::Empty,
+            (_, Bound::Nothing) => Front::Unknown(None),
+            (_, Bound::UpTo(bound)) => Front::Unknown(Some(bound)),
         }
     }
 
     fn insert(&mut self, order: DispatchOrder) {
-        let known = match self.bound {
-            Bound::All => true,
-            Bound::UpTo(bound) => order <= bound,
-            Bound::Nothing => false,
-        };
-        if known {
+        let is_farther = |(from, bound): (DispatchOrder, Bound)| from < order && bound.holds(order);
+        if self.bound.holds(order) || self.farther.is_some_and(is_farther) {
             self.entries.insert(order);
+        }
+    }
+
+    /// Forgets the stretch farther on.
+    fn come_back(&mut self) {
+        if self.farther.take().is_some() {
+            let bound = self.bound;
+            self.entries.retain(|order| bound.holds(*order));
         }
     }
 
     /// Cuts a window that has grown too long. Only between turns: what is cut must be stored.
     fn cut(&mut self) {
+        self.come_back();
         if self.entries.len() > WINDOW_MAX {
             while self.entries.len() > WINDOW_KEPT {
                 self.entries.pop_last();
@@ -91,12 +118,23 @@ impl Window {
         }
     }
 
-    fn absorb(&mut self, orders: &[DispatchOrder], complete: bool) {
-        self.entries.extend(orders);
-        self.bound = match (complete, orders.last()) {
+    /// Takes in what lies behind `after`.
+    fn absorb(&mut self, after: Option<DispatchOrder>, orders: &[DispatchOrder], complete: bool) {
+        let upto = match (complete, orders.last()) {
             (true, _) | (false, None) => Bound::All,
             (false, Some(last)) => Bound::UpTo(*last),
         };
+        match (after, self.farther) {
+            (Some(after), farther) if !self.bound.holds(after) => match farther {
+                Some((from, bound)) if bound == Bound::UpTo(after) => self.farther = Some((from, upto)),
+                _ => {
+                    self.come_back();
+                    self.farther = Some((after, upto));
+                }
+            },
+            _ => self.bound = upto,
+        }
+        self.entries.extend(orders);
     }
 
     /// Whether this task is in the known front.
@@ -112,8 +150,8 @@ struct Counted {
 }
 
 impl Counted {
-    fn absorb(&mut self, orders: &[DispatchOrder], complete: bool) {
-        self.window.absorb(orders, complete);
+    fn absorb(&mut self, after: Option<DispatchOrder>, orders: &[DispatchOrder], complete: bool) {
+        self.window.absorb(after, orders, complete);
         let known = u64::try_from(self.window.entries.len()).unwrap_or(u64::MAX);
         self.len = self.len.max(known);
     }
@@ -230,8 +268,14 @@ impl Queues {
             .len = len;
     }
 
-    /// Takes in the next stretch of a queue.
-    pub fn absorb_window(&mut self, queue: Queue, orders: &[DispatchOrder], complete: bool) {
+    /// Takes in a stretch of a queue: what lies behind `after`.
+    pub fn absorb_window(
+        &mut self,
+        queue: Queue,
+        after: Option<DispatchOrder>,
+        orders: &[DispatchOrder],
+        complete: bool,
+    ) {
         if let Some(gate) = &queue.gate {
             self.by_gate.entry(gate.clone()).or_default().insert(queue.class);
         }
@@ -239,16 +283,22 @@ impl Queues {
             len: 0,
             window: Window::new(Bound::Nothing),
         });
-        counted.absorb(orders, complete);
+        counted.absorb(after, orders, complete);
     }
 
-    /// Takes in the first of those who want a lock.
-    pub fn absorb_wanters(&mut self, lock: LockName, orders: &[DispatchOrder], complete: bool) {
+    /// Takes in a stretch of those who want a lock: what lies behind `after`.
+    pub fn absorb_wanters(
+        &mut self,
+        lock: LockName,
+        after: Option<DispatchOrder>,
+        orders: &[DispatchOrder],
+        complete: bool,
+    ) {
         let counted = self.wants.entry(lock).or_insert_with(|| Counted {
             len: 0,
             window: Window::new(Bound::Nothing),
         });
-        counted.absorb(orders, complete);
+        counted.absorb(after, orders, complete);
     }
 
     /// The front of a queue, or what lies behind `after`.
@@ -359,5 +409,75 @@ impl Queues {
             }
         }
         dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Priority, TaskKey};
+
+    fn order(key: i64) -> DispatchOrder {
+        DispatchOrder {
+            priority: Priority::Medium,
+            key: TaskKey(key),
+        }
+    }
+
+    fn orders(keys: impl IntoIterator<Item = i64>) -> Vec<DispatchOrder> {
+        keys.into_iter().map(order).collect()
+    }
+
+    #[test]
+    fn a_window_is_known_up_to_where_it_was_given() {
+        let mut window = Window::new(Bound::Nothing);
+        assert_eq!(window.front(None), Front::Unknown(None));
+        window.absorb(None, &orders(1..=3), false);
+        assert_eq!(window.front(None), Front::Task(order(1)));
+        assert_eq!(window.front(Some(order(1))), Front::Task(order(2)));
+        assert_eq!(window.front(Some(order(3))), Front::Unknown(Some(order(3))));
+        window.absorb(Some(order(3)), &orders([4]), true);
+        assert_eq!(window.front(Some(order(3))), Front::Task(order(4)));
+        assert_eq!(window.front(Some(order(4))), Front::Empty);
+    }
+
+    #[test]
+    fn a_search_goes_on_farther_on_without_what_lies_between() {
+        for known in [None, Some(3)] {
+            let mut window = Window::new(Bound::Nothing);
+            if let Some(known) = known {
+                window.absorb(None, &orders(1..=known), false);
+            }
+            let cursor = Some(order(50));
+            assert_eq!(window.front(cursor), Front::Unknown(cursor));
+            window.absorb(cursor, &orders([51, 52]), false);
+            assert_eq!(window.front(cursor), Front::Task(order(51)));
+            assert_eq!(window.front(Some(order(52))), Front::Unknown(Some(order(52))));
+            window.absorb(Some(order(52)), &orders([53]), true);
+            assert_eq!(window.front(Some(order(52))), Front::Task(order(53)));
+            assert_eq!(window.front(Some(order(53))), Front::Empty);
+            // What lies between is not known, whatever lies behind it.
+            let last = known.map(order);
+            assert_eq!(window.front(last), Front::Unknown(last));
+            // Who joins is known where everything is.
+            for (key, is_known) in [(1, known.is_some()), (20, false), (60, true)] {
+                window.entries.remove(&order(key));
+                window.insert(order(key));
+                assert_eq!(window.contains(order(key)), is_known, "{key}");
+            }
+            window.cut();
+            assert_eq!(window.front(cursor), Front::Unknown(cursor));
+            assert_eq!(matches!(window.front(None), Front::Task(_)), known.is_some());
+        }
+    }
+
+    #[test]
+    fn a_search_that_jumps_again_leaves_nothing_behind() {
+        let mut window = Window::new(Bound::Nothing);
+        window.absorb(None, &orders([1]), false);
+        window.absorb(Some(order(50)), &orders([51]), false);
+        window.absorb(Some(order(90)), &orders([91]), false);
+        assert_eq!(window.entries, BTreeSet::from_iter(orders([1, 91])));
+        assert_eq!(window.front(Some(order(50))), Front::Unknown(Some(order(50))));
     }
 }

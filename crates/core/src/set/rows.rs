@@ -40,6 +40,8 @@ pub struct Wanted {
     pub accounts: BTreeSet<AttemptKey>,
     /// Agents with their live attempts, policies and counters.
     pub agents: BTreeSet<AgentId>,
+    /// What agents that were not registered have claimed and still hold: the tasks, with their attempts.
+    pub claims: BTreeSet<AgentId>,
     /// Policies and counters.
     pub scopes: BTreeSet<Scope>,
     /// What attempts of these kinds used.

@@ -132,6 +132,7 @@ impl WorkingSet {
         self.lingering_seen.clear();
         self.cooldowns_seen.clear();
         self.unfinished_next = None;
+        self.cursors_next = None;
         self.opened_next.clear();
         for (agent, told) in std::mem::take(&mut self.told_before).into_iter().rev() {
             match told {
@@ -197,6 +198,9 @@ impl WorkingSet {
 
     /// Ends the turn: what it did is stored. Keeps in memory what later turns are likely to need.
     pub fn settle(&mut self) {
+        if let Some(cursors) = self.cursors_next.take() {
+            self.cursors = cursors;
+        }
         let Self {
             queues,
             tasks,
@@ -305,7 +309,7 @@ impl WorkingSet {
             newest: self.newest,
             lane: self.lane,
             new_hour: self.new_hour && !self.hour_looked_at,
-            cursors: self.cursors,
+            cursors: self.cursors_next.unwrap_or(self.cursors),
             locks_swept: self.locks_swept,
             ..Self::new(self.settings, false)
         }

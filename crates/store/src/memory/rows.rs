@@ -452,6 +452,14 @@ impl Load<'_> {
         for id in &wanted.agents {
             self.agent(id)?;
         }
+        for id in &wanted.claims {
+            let attempts = self.shared.world.attempts.values();
+            let claims = attempts.filter(|attempt| attempt.agent == *id && attempt.is_live());
+            for key in claims.map(|attempt| attempt.key).collect::<Vec<_>>() {
+                self.task(key.task)?;
+                self.attempt(key)?;
+            }
+        }
         for scope in &wanted.scopes {
             self.scope(scope)?;
         }

@@ -72,6 +72,13 @@ impl Config {
                 postgres.host(address.to_string());
             }
         }
+        if postgres.get_hosts().is_empty() {
+            let port = postgres.get_ports().first().copied().unwrap_or(5432);
+            match socket_directory(port) {
+                Some(directory) => postgres.host_path(directory),
+                None => postgres.host("localhost"),
+            };
+        }
         let security = on_these_hosts(security, &postgres)?;
         postgres.ssl_mode(security.mode());
         let tls = MakeRustlsConnect::new(security.client()?);
@@ -92,6 +99,14 @@ impl Config {
             .unwrap_or("");
         format!("`{name}` on {host}")
     }
+}
+
+/// Where a PostgreSQL of this machine listens: a URL without a host means that to libpq.
+fn socket_directory(port: u16) -> Option<&'static str> {
+    let directories = ["/var/run/postgresql", "/tmp"].into_iter();
+    directories
+        .filter(|_| cfg!(unix))
+        .find(|directory| Path::new(directory).join(format!(".s.PGSQL.{port}")).exists())
 }
 
 /// Makes a connection.

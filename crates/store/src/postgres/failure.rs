@@ -71,12 +71,22 @@ impl Failure {
         }
     }
 
+    /// Whether a condition of a statement did not hold: it divides by zero then, and nothing else does.
+    pub(super) fn is_unmet_condition(&self) -> bool {
+        matches!(self, Self::Database(error) if error.code() == Some(&SqlState::DIVISION_BY_ZERO))
+    }
+
     /// Whether the transaction may or may not have been committed, when this is the answer to COMMIT.
     pub(super) fn leaves_doubt(&self) -> bool {
         match self {
             Self::Database(error) => match error.as_db_error() {
-                // The server ends the session: it may have written before.
-                Some(told) => told.code().code().starts_with("57P") || told.code().code().starts_with("XX"),
+                // The session ends, by the server or by a pooler that lost it; or a disk failed. It may have written before.
+                Some(told) => {
+                    let code = told.code().code();
+                    ["08", "57P", "58", "XX"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
+                }
                 None => true,
             },
             Self::Away(_) | Self::Crowded { .. } | Self::Insecure(_) => true,

@@ -202,11 +202,16 @@ impl Work {
     /// Looks at what others have committed, and tells it.
     async fn look(&mut self, client: &Client) -> Result<(), Failure> {
         let since = i64::try_from(self.heard).unwrap_or(i64::MAX);
-        let find = "SELECT coalesce(max(seq), $1), array_agg(DISTINCT agent) FILTER (WHERE agent IS NOT NULL), \
-                    coalesce(bool_or(starts_with(kind, 'quota')), false) FROM event WHERE seq > $1 AND origin <> $2";
+        // This server's own events are passed over too, so that the next look begins behind them.
+        let find = "SELECT coalesce(max(seq), $1), \
+                    array_agg(DISTINCT agent) FILTER (WHERE agent IS NOT NULL AND origin <> $2), \
+                    coalesce(bool_or(starts_with(kind, 'quota')) FILTER (WHERE origin <> $2), false), \
+                    coalesce(bool_or(origin <> $2), false) FROM event WHERE seq > $1";
         let row = in_time(async { Ok(client.query_one(find, &[&since, &self.server]).await?) }).await?;
         let last = column::<i64>(&row, 0)?.unsigned_abs();
-        if last == self.heard {
+        let are_others_among_them = column::<bool>(&row, 3)?;
+        if !are_others_among_them {
+            self.heard = last;
             return Ok(());
         }
         let agents: Vec<String> = column::<Option<Vec<String>>>(&row, 1)?.unwrap_or_default();

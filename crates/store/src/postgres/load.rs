@@ -50,6 +50,8 @@ pub(super) struct Loading<'a> {
     pub(super) now: Timestamp,
     /// How many tasks the agents of this turn could take, as far as is known.
     pub(super) places: &'a mut Option<usize>,
+    /// How many it were in the last turn that knew.
+    pub(super) places_before: Option<usize>,
     /// The tasks that it has given.
     pub(super) given: BTreeSet<i64>,
 }
@@ -67,9 +69,12 @@ struct Places {
     experiences: Option<usize>,
     locks: Option<usize>,
     agents: Option<usize>,
-    scopes: Vec<usize>,
+    scopes: Option<usize>,
+    claims: Option<usize>,
     classes: Option<usize>,
     windows: Vec<usize>,
+    /// So many tasks of each were asked for, and one more.
+    stretch: usize,
     wanters: Vec<usize>,
     dependents: Vec<usize>,
     queues: Option<usize>,
@@ -105,6 +110,13 @@ impl Loading<'_> {
         for scope in &wanted.scopes {
             self.seen.entry(scope.clone()).or_default();
         }
+        if let Some(place) = places.claims {
+            let mut claimed = Vec::with_capacity(answers[place].len());
+            for row in &answers[place] {
+                claimed.push(column(row, 0)?);
+            }
+            self.tasks_by_key(claimed, &mut rows)?;
+        }
         self.attempts_with(wanted, &mut rows)?;
         self.lists(wanted, &answers, &places, &mut rows)?;
         if let Some(place) = places.due {
@@ -117,15 +129,27 @@ impl Loading<'_> {
             .map(|(dependent, _)| dependent.0)
             .collect();
         if !dependents.is_empty() {
-            let mut batch = Batch::default();
-            batch.ask(
-                Sql::LockTasks,
-                vec![Box::new(dependents), Box::new(Vec::<String>::new())],
-            );
-            let answers = self.more_locked(batch, &mut rows)?;
-            self.tasks(&answers[0], &mut rows)?;
+            self.tasks_by_key(dependents, &mut rows)?;
+            // One that was forgotten meanwhile depends on nothing any more.
+            for page in &mut rows.dependents {
+                page.list
+                    .retain(|(dependent, _)| self.given.contains(&dependent.0));
+            }
         }
         Ok(rows)
+    }
+
+    fn tasks_by_key(&mut self, keys: Vec<i64>, rows: &mut Rows) -> Result<(), Failure> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        batch.ask(
+            Sql::LockTasks,
+            vec![Box::new(keys), Box::new(Vec::<String>::new())],
+        );
+        let answers = self.more_locked(batch, rows)?;
+        self.tasks(&answers[0], rows)
     }
 
     /// Locks more. Whoever had it locked may have ended later than it was when this load began.
@@ -209,15 +233,16 @@ impl Loading<'_> {
         }
         if !wanted.scopes.is_empty() {
             let names = texts(&wanted.scopes);
-            places.scopes.push(batch.ask(
-                Sql::LockGuarded,
-                vec![Box::new(names.clone()), Box::new(self.careful)],
+            places.scopes = Some(batch.ask(Sql::Scopes, vec![Box::new(names), Box::new(self.careful)]));
+        }
+        if !wanted.claims.is_empty() {
+            places.claims = Some(batch.ask(
+                Sql::Claims,
+                vec![
+                    Box::new(texts(&wanted.claims)),
+                    Box::new(i16::from(Status::InProgress.code())),
+                ],
             ));
-            if !self.careful {
-                places
-                    .scopes
-                    .push(batch.ask(Sql::Unguarded, vec![Box::new(names)]));
-            }
         }
         let unknown: Vec<i64> = wanted
             .classes
@@ -235,7 +260,7 @@ impl Loading<'_> {
 
     /// Whatever is there. What is taken here is taken only where nobody else has it, so that nobody is waited for.
     fn ask_lists(&self, wanted: &Wanted, batch: &mut Batch, places: &mut Places) {
-        let window = int(self.stretch() as u64);
+        places.stretch = self.stretch();
         let stretch = int(WINDOW_STRETCH as u64);
         for (queue, after) in &wanted.windows {
             let (priority, key) = behind(*after);
@@ -247,7 +272,7 @@ impl Loading<'_> {
                         Box::new(encoding::gate(queue.gate.as_ref())),
                         Box::new(priority),
                         Box::new(key),
-                        Box::new(window + 1),
+                        Box::new(int(places.stretch as u64 + 1)),
                     ],
                 ));
             }
@@ -299,7 +324,8 @@ impl Loading<'_> {
 
     /// As many tasks of a queue as may find an agent in this turn: they are locked, and others pass them over.
     fn stretch(&self) -> usize {
-        self.places.map_or(WINDOW_STRETCH, |places| {
+        let places = self.places.or(self.places_before);
+        places.map_or(WINDOW_STRETCH, |places| {
             places.clamp(LEAST_STRETCH, LONGEST_STRETCH)
         })
     }
@@ -352,10 +378,8 @@ impl Loading<'_> {
             self.count_places(&agent);
             rows.agents.push(Arc::new(agent));
         }
-        for (index, place) in places.scopes.iter().enumerate() {
-            for row in &answers[*place] {
-                self.scope(row, index == 0, rows)?;
-            }
+        for row in of(places.scopes) {
+            self.scope(row, column(row, 4)?, rows)?;
         }
         for row in of(places.classes) {
             self.classes.add(row)?;
@@ -429,15 +453,14 @@ impl Loading<'_> {
         places: &Places,
         rows: &mut Rows,
     ) -> Result<(), Failure> {
-        for ((queue, _), places) in wanted.windows.iter().zip(places.windows.chunks(2)) {
-            let (locked, all) = (&answers[places[0]], &answers[places[1]]);
+        for ((queue, _), place) in wanted.windows.iter().zip(places.windows.chunks(2)) {
+            let (locked, all) = (&answers[place[0]], &answers[place[1]]);
             let mut orders = Vec::with_capacity(locked.len());
             for row in locked {
                 orders.push(order_of(row)?);
             }
-            let stretch = self.stretch();
-            let is_last = orders.len() <= stretch;
-            orders.truncate(stretch);
+            let is_last = orders.len() <= places.stretch;
+            orders.truncate(places.stretch);
             self.tasks(&locked[..orders.len()], rows)?;
             let given: BTreeSet<i64> = orders.iter().map(|order| order.key.0).collect();
             let mut behind = false;
@@ -541,10 +564,16 @@ impl Loading<'_> {
         for row in locked {
             let agent = self.agent(row)?;
             let scope = Scope::Agent(agent.id.clone());
+            let before = self.seen.get(&scope).map(|seen| (seen.exists, seen.version));
             match held.get(&scope) {
                 Some(row) => self.scope(row, true, rows)?,
                 None if with_scope.contains(&scope) => continue,
                 None => {}
+            }
+            let seen = self.seen.get(&scope).map(|seen| (seen.exists, seen.version));
+            if before.is_some() && before != seen {
+                // This turn was told something else of it before, without a lock.
+                return Err(Failure::Changed(format!("what is set for {scope}")));
             }
             given += 1;
             rows.agents.push(Arc::new(agent));

@@ -23,10 +23,13 @@ mod session;
 mod statements;
 pub(crate) mod transfer;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use adjutant_core::agent::Agent;
+use adjutant_core::attempt::AttemptKey;
 use adjutant_core::counter::Counter;
 use adjutant_core::limit::{Policy, Scope};
 use adjutant_core::name::AgentId;
@@ -38,7 +41,7 @@ use adjutant_core::time::{Span, Timestamp};
 pub use open::OpenError;
 
 use self::codec::Classes;
-use self::commit::{Author, Named};
+use self::commit::{Author, Gathered, Named};
 use self::connect::Config;
 use self::failure::Failure;
 use self::load::Loading;
@@ -54,6 +57,9 @@ const VOUCH_INTERVAL: Span = Span::from_secs(1);
 const OUTCOME_PATIENCE: Duration = Duration::from_mins(1);
 /// How long each answer to that is waited for: with the wait before it, all of it ends before the lane may be another's.
 const OUTCOME_ANSWER: Duration = Duration::from_secs(5);
+
+/// After another server has written to what is used of the same scopes, so many turns expect that of every scope.
+const COMPANY_LASTS: u32 = 1_000;
 
 /// A scope as a turn has seen it.
 #[derive(Debug, Clone, Default)]
@@ -81,10 +87,17 @@ pub struct Postgres {
     begun: bool,
     /// How many tasks the agents of this turn could take, as far as is known.
     places: Option<usize>,
+    /// How many it were in the last turn that knew.
+    places_before: Option<usize>,
     /// Whether the next turn locks also what it usually only reads: the one before was turned back for that.
     careful: bool,
+    /// So many turns to come look at what others have used of scopes before they write to it.
+    in_company: u32,
     seen: HashMap<Scope, Seen>,
     named: Named,
+    /// What agents had in hand when they were last seen. It is asked for together with them, and if it is not so any more
+    /// that is found out.
+    in_hand: HashMap<AgentId, Vec<AttemptKey>>,
     now: Timestamp,
     vouched_at: Timestamp,
     last_seq: u64,
@@ -129,9 +142,12 @@ impl Postgres {
             turn: 0,
             begun: false,
             places: None,
+            places_before: None,
             careful: false,
+            in_company: 0,
             seen: HashMap::new(),
             named: Named::default(),
+            in_hand: HashMap::new(),
             now: opened.now,
             vouched_at: opened.now,
             last_seq: opened.last_seq,
@@ -182,17 +198,47 @@ impl Postgres {
         Ok(())
     }
 
+    /// With what the agents had in hand when they were last seen: it is sure to be asked for next.
+    fn with_what_is_in_hand<'a>(&self, wanted: &'a Wanted) -> Cow<'a, Wanted> {
+        let keys = wanted
+            .agents
+            .iter()
+            .filter_map(|id| self.in_hand.get(id))
+            .flatten();
+        let mut keys = keys.copied().peekable();
+        if keys.peek().is_none() {
+            return Cow::Borrowed(wanted);
+        }
+        let mut more = wanted.clone();
+        for key in keys {
+            more.tasks.insert(key.task);
+            more.attempts.insert(key);
+            more.accounts.insert(key);
+        }
+        Cow::Owned(more)
+    }
+
+    fn remember_in_hand(&mut self, agent: &Agent) {
+        if agent.attempts.is_empty() {
+            self.in_hand.remove(&agent.id);
+        } else {
+            self.in_hand.insert(agent.id.clone(), agent.attempts.clone());
+        }
+    }
+
     fn load_rows(&mut self, wanted: &Wanted) -> Result<Rows, Failure> {
         self.make_classes(wanted)?;
-        let frame = if self.begun { Frame::Within } else { Frame::Begin };
-        if !self.begun {
+        let (frame, wanted) = if !self.begun {
             self.end_turn();
             self.begun = true;
+            (Frame::Begin, self.with_what_is_in_hand(wanted))
         } else if self.turns.is_lost() {
             return Err(Failure::Away(
                 "the connection was lost in the middle of a turn".into(),
             ));
-        }
+        } else {
+            (Frame::Within, Cow::Borrowed(wanted))
+        };
         let rows = Loading {
             session: &mut self.turns,
             classes: &mut self.classes,
@@ -202,9 +248,13 @@ impl Postgres {
             frame,
             now: self.now,
             places: &mut self.places,
+            places_before: self.places_before,
             given: BTreeSet::new(),
         }
-        .load(wanted)?;
+        .load(&wanted)?;
+        for agent in &rows.agents {
+            self.remember_in_hand(agent);
+        }
         self.named
             .replays
             .extend(rows.idempotency.iter().map(|(key, _)| key.clone()));
@@ -216,7 +266,7 @@ impl Postgres {
     /// Nothing of the turn is remembered.
     fn end_turn(&mut self) {
         self.begun = false;
-        self.places = None;
+        self.places_before = self.places.take().or(self.places_before);
         self.seen.clear();
         self.named.replays.clear();
         self.named.jobs.clear();
@@ -297,28 +347,27 @@ impl Postgres {
             turn: self.turn,
             now: self.now,
         };
-        let mut writing = commit::first(changes, &self.presence, &self.named, &self.seen, author);
-        let first = std::mem::take(&mut writing.batch);
-        if !writing.is_needed {
+        let Gathered {
+            mut batch,
+            heard,
+            is_needed,
+        } = commit::gather(changes, &self.presence, &self.named);
+        if !is_needed {
             self.roll_back();
             self.careful = false;
-            self.remember(writing.heard);
+            self.remember(changes, heard);
             self.vouch();
             return Ok(self.last_seq);
         }
-        let written = if self.begun {
-            self.turns.go_on(|live| live.send(Frame::Within, first))
-        } else {
-            self.begun = true;
-            self.turns.run(|live| live.send(Frame::Begin, first))
-        };
-        let second =
-            written.and_then(|answers| commit::second(changes, author, &writing, &answers, &self.seen));
-        let second = match second {
-            Ok(batch) => batch,
-            Err(failure) => return Err(self.turned_back(failure)),
-        };
-        let ended = self.turns.go_on(|live| live.send(Frame::Commit, second));
+        let is_alone = self.begun && self.in_company == 0;
+        self.in_company = self.in_company.saturating_sub(1);
+        if !(is_alone && commit::at_once(changes, author, &self.seen, &mut batch)) {
+            batch = match self.write_first(changes, author, batch) {
+                Ok(batch) => batch,
+                Err(failure) => return Err(self.turned_back(failure)),
+            };
+        }
+        let ended = self.turns.go_on(|live| live.send(Frame::Commit, batch));
         let seq = match ended.and_then(|answers| commit::last_seq(&answers)) {
             Ok(seq) => seq,
             Err(failure) if failure.leaves_doubt() => {
@@ -330,15 +379,35 @@ impl Postgres {
                 }
                 outcome?
             }
+            Err(failure) if failure.is_unmet_condition() => {
+                self.in_company = COMPANY_LASTS;
+                return Err(self.turned_back(Failure::Changed("what is used of its scopes".into())));
+            }
             Err(failure) => return Err(self.turned_back(failure)),
         };
         self.end_turn();
         self.careful = false;
-        self.remember(writing.heard);
+        self.remember(changes, heard);
         self.vouched_at = self.now;
         self.last_seq = seq;
         self.herald.tell(seq);
         Ok(seq)
+    }
+
+    /// Writes all but what others wait for; gives what is left to write.
+    fn write_first(&mut self, changes: &Changes, author: Author, mut batch: Batch) -> Result<Batch, Failure> {
+        let places = commit::look_again(changes, author, &self.seen, &mut batch);
+        let answers = if self.begun {
+            self.turns.go_on(|live| live.send(Frame::Within, batch))
+        } else {
+            self.begun = true;
+            self.turns.run(|live| live.send(Frame::Begin, batch))
+        };
+        let (batch, in_company) = commit::second(changes, author, &places, &answers?, &self.seen)?;
+        if in_company {
+            self.in_company = COMPANY_LASTS;
+        }
+        Ok(batch)
     }
 
     fn turned_back(&mut self, failure: Failure) -> CommitError {
@@ -350,9 +419,15 @@ impl Postgres {
         }
     }
 
-    fn remember(&mut self, heard: Vec<(AgentId, Option<Heard>)>) {
+    fn remember(&mut self, changes: &Changes, heard: Vec<(AgentId, Option<Heard>)>) {
         for (id, heard) in heard {
             self.presence.remember(&id, heard);
+        }
+        for change in &changes.agents {
+            match change.now.as_deref() {
+                Some(agent) => self.remember_in_hand(agent),
+                None => drop(self.in_hand.remove(&change.key)),
+            }
         }
     }
 }

@@ -54,6 +54,19 @@ pub enum OpenError {
         /// The newest schema that this program knows.
         known: usize,
     },
+    /// A server uses it that is too old for what it would be brought to.
+    #[error(
+        "a server that knows schema {oldest} uses the database {database}, which would be brought to schema {known}: \
+         only servers one step behind may go on"
+    )]
+    Outpaced {
+        /// Where it is.
+        database: String,
+        /// The schema that the oldest server knows.
+        oldest: i32,
+        /// The newest schema that this program knows.
+        known: usize,
+    },
     /// Something else uses it.
     #[error("the database {database} has tables of something else: {why}; name an empty database")]
     Foreign {
@@ -154,6 +167,9 @@ pub(super) fn migrate(session: &Session, config: &Config) -> Result<(), OpenErro
         })
         .map_err(told)?;
     let found = identify(session, config)?;
+    if found > 0 && found < MIGRATIONS.len() {
+        refuse_to_outpace(session, config)?;
+    }
     for step in &MIGRATIONS[found..] {
         run(session, step).map_err(told)?;
     }
@@ -173,6 +189,27 @@ pub(super) fn migrate(session: &Session, config: &Config) -> Result<(), OpenErro
             Ok(())
         })
         .map_err(told)
+}
+
+/// A step leaves alone what the version before needs, and no more than that.
+fn refuse_to_outpace(session: &Session, config: &Config) -> Result<(), OpenError> {
+    let oldest = session
+        .go_on(|live| async {
+            let oldest = "SELECT min(version) FROM server WHERE lane IS NOT NULL \
+                          AND vouched_at > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $1";
+            column::<Option<i32>>(&live.client.query_one(oldest, &[&LANE_REST]).await?, 0)
+        })
+        .map_err(|failure| unreachable(config, &failure))?;
+    match oldest {
+        Some(oldest) if usize::try_from(oldest).is_ok_and(|oldest| oldest + 1 < MIGRATIONS.len()) => {
+            Err(OpenError::Outpaced {
+                database: config.place(),
+                oldest,
+                known: MIGRATIONS.len(),
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Finds out whose database it is, and how many steps of the schema it has taken: none when it is empty.

@@ -54,9 +54,12 @@ statements! {
         AND experience.model = named.model");
     LockLocks = "SELECT name, task, number FROM lock WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
     LockAgents = concat!("SELECT ", agent_columns!(), " FROM agent WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE");
-    LockGuarded = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) AND (guarded OR $2) \
-        ORDER BY name FOR UPDATE";
-    Unguarded = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) AND NOT guarded";
+    // Those that decisions hang on are locked, and the others too where `$2` says so.
+    Scopes = "WITH locked AS MATERIALIZED (SELECT name, version, policy, counter FROM scope \
+        WHERE name = ANY($1::text[]) AND (guarded OR $2) ORDER BY name FOR UPDATE) \
+        SELECT name, version, policy, counter, true FROM locked UNION ALL \
+        SELECT name, version, policy, counter, false FROM scope WHERE name = ANY($1::text[]) AND NOT (guarded OR $2)";
+    Claims = "SELECT key FROM task WHERE claimed_by = ANY($1::text[]) AND status = $2 ORDER BY key";
     ClassesById = "SELECT id, demand FROM class WHERE id = ANY($1::bigint[])";
 
     // ---- load: whatever is there ----
@@ -99,11 +102,14 @@ statements! {
     Bodies = "SELECT task, doc, payload FROM body WHERE task = ANY($1::bigint[])";
 
     // ---- commit ----
-    InsertTaskIds = "INSERT INTO task_id (id, task) SELECT * FROM unnest($1::text[], $2::bigint[])";
-    InsertTasks = "INSERT INTO task (key, id, class, priority, status, ready, gate, wakes_at, claimed_by, project, state) \
+    InsertTasks = "WITH id AS (INSERT INTO task_id (id, task) SELECT * FROM unnest($2::text[], $1::bigint[])), \
+        text AS (INSERT INTO body (task, doc, payload) SELECT * FROM unnest($12::bigint[], $13::text[], $14::text[])) \
+        INSERT INTO task (key, id, class, priority, status, ready, gate, wakes_at, claimed_by, project, state) \
         SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::smallint[], $5::smallint[], $6::boolean[], \
         $7::text[], $8::bigint[], $9::text[], $10::text[], $11::text[])";
-    UpdateTasks = "UPDATE task SET class = new.class, priority = new.priority, status = new.status, ready = new.ready, \
+    UpdateTasks = "WITH ending AS (INSERT INTO ending (task, doc) SELECT * FROM unnest($10::bigint[], $11::text[]) \
+        ON CONFLICT (task) DO UPDATE SET doc = excluded.doc) \
+        UPDATE task SET class = new.class, priority = new.priority, status = new.status, ready = new.ready, \
         gate = new.gate, wakes_at = new.wakes_at, claimed_by = new.claimed_by, state = new.state \
         FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::smallint[], $5::boolean[], $6::text[], \
         $7::bigint[], $8::text[], $9::text[]) \
@@ -112,9 +118,6 @@ statements! {
         WHERE want.lock = old.lock AND want.priority = old.priority AND want.task = old.task";
     InsertWants = "INSERT INTO want (lock, priority, task) SELECT * FROM unnest($1::text[], $2::smallint[], $3::bigint[]) \
         ON CONFLICT DO NOTHING";
-    InsertBodies = "INSERT INTO body (task, doc, payload) SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[])";
-    PutEndings = "INSERT INTO ending (task, doc) SELECT * FROM unnest($1::bigint[], $2::text[]) \
-        ON CONFLICT (task) DO UPDATE SET doc = excluded.doc";
     InsertNotes = "INSERT INTO note (task, number, doc) SELECT new.task, \
         (SELECT coalesce(max(number), 0) FROM note WHERE note.task = new.task) \
         + row_number() OVER (PARTITION BY new.task ORDER BY new.place), new.doc \
@@ -124,13 +127,14 @@ statements! {
     // The newest pieces that make up the bound stay; older ones go.
     TrimOutputs = "DELETE FROM output USING (SELECT id, sum(size) OVER (PARTITION BY task ORDER BY id DESC) - size AS behind \
         FROM output WHERE task = ANY($1::bigint[])) AS piece WHERE output.id = piece.id AND piece.behind >= $2";
-    InsertAttempts = "INSERT INTO attempt (task, number, agent, open, external, lingers_until, lapses_at, state) \
+    PutAttempts = "WITH moved AS (UPDATE attempt SET open = new.open, lingers_until = new.lingers_until, \
+        lapses_at = new.lapses_at, state = new.state \
+        FROM unnest($9::bigint[], $10::bigint[], $11::boolean[], $12::bigint[], $13::bigint[], $14::text[]) \
+        AS new (task, number, open, lingers_until, lapses_at, state) \
+        WHERE attempt.task = new.task AND attempt.number = new.number) \
+        INSERT INTO attempt (task, number, agent, open, external, lingers_until, lapses_at, state) \
         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::boolean[], $5::boolean[], $6::bigint[], \
         $7::bigint[], $8::text[])";
-    UpdateAttempts = "UPDATE attempt SET open = new.open, lingers_until = new.lingers_until, lapses_at = new.lapses_at, \
-        state = new.state FROM unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::bigint[], $5::bigint[], $6::text[]) \
-        AS new (task, number, open, lingers_until, lapses_at, state) \
-        WHERE attempt.task = new.task AND attempt.number = new.number";
     PutLines = "INSERT INTO line (task, number, index, scope, hour, resets, model, jobs, tokens_in, tokens_out, \
         tokens_cached, cost, refunded, pull_requests, issues) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::int[], \
         $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], \
@@ -150,6 +154,14 @@ statements! {
         FROM unnest($1::text[], $2::boolean[], $3::text[]) AS new (name, guarded, policy) WHERE scope.name = new.name";
     UpdateCounters = "UPDATE scope SET counter = new.counter::bigint[] FROM unnest($1::text[], $2::text[]) \
         AS new (name, counter) WHERE scope.name = new.name";
+    // As long as nobody else writes them: where a row is not as it was read, or the lane is another's, it divides by zero.
+    TurnAtOnce = "WITH turn AS (UPDATE server SET turn = $2, vouched_at = greatest(vouched_at, $3) \
+        WHERE id = $1 AND lane IS NOT NULL RETURNING set_config('lock_timeout', $4, true)), \
+        written AS (UPDATE scope SET counter = new.counter::bigint[] \
+        FROM unnest($5::text[], $6::bigint[], $7::text[], $8::text[]) AS new (name, version, before, counter) \
+        WHERE scope.name = new.name AND scope.version = new.version \
+        AND scope.counter IS NOT DISTINCT FROM new.before::bigint[] RETURNING 1) \
+        SELECT 1 / ((SELECT count(*) FROM turn) = 1 AND (SELECT count(*) FROM written) = cardinality($5::text[]))::int";
     LockScopes = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
     PutExperiences = concat!("INSERT INTO experience (digest, model, labels, samples) \
         SELECT ", digest!("labels"), " AS digest, model, labels, samples \

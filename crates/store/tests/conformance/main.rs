@@ -47,6 +47,7 @@ mod bodies;
 mod classes;
 mod dependents;
 mod due;
+mod elsewhere;
 mod events;
 mod experiences;
 mod faults;

@@ -21,6 +21,12 @@ pub(crate) struct Play<S> {
     set: WorkingSet,
     pub(crate) now: Timestamp,
     tickets: u64,
+    /// What others were answered who had asked in an earlier turn.
+    pub(crate) late: Vec<Verdict>,
+    /// How often rows were loaded.
+    pub(crate) loads: usize,
+    /// How many tasks of queues were loaded.
+    pub(crate) given: usize,
 }
 
 impl<S: Store> Play<S> {
@@ -32,6 +38,9 @@ impl<S: Store> Play<S> {
             set,
             now,
             tickets: 0,
+            late: Vec::new(),
+            loads: 0,
+            given: 0,
         }
     }
 
@@ -60,6 +69,12 @@ impl<S: Store> Play<S> {
                 Decision::Done(outcome) => break outcome,
                 Decision::More(wanted) => {
                     let rows = self.store.load(&wanted).expect("rows are given");
+                    self.loads += 1;
+                    self.given += rows
+                        .windows
+                        .iter()
+                        .map(|(_, tasks, _)| tasks.len())
+                        .sum::<usize>();
                     self.set.absorb(&wanted, rows);
                 }
             }
@@ -75,9 +90,15 @@ impl<S: Store> Play<S> {
         } else {
             self.set.settle();
         }
-        let mut answers = outcome.answers.into_iter();
-        let answer = answers.find(|(to, _)| *to == ticket);
-        answer.map(|(_, verdict)| verdict)
+        let mut own = None;
+        for (to, verdict) in outcome.answers {
+            if to == ticket {
+                own = Some(verdict);
+            } else {
+                self.late.push(verdict);
+            }
+        }
+        own
     }
 
     /// Says something that is answered with yes.

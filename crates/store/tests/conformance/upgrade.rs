@@ -15,7 +15,8 @@ use adjutant_core::command::{Command, UsageEvent};
 use adjutant_core::name::TaskId;
 use adjutant_core::task::Status;
 use adjutant_core::time::Span;
-use adjutant_store::postgres::Postgres;
+use adjutant_postgres_fixture::Database;
+use adjutant_store::postgres::{OpenError, Postgres};
 use adjutant_store::sqlite::Sqlite;
 use adjutant_store::sqlite::audit::audit;
 use adjutant_store::{Reader, Store};
@@ -141,6 +142,74 @@ fn a_database_of_the_first_schema_is_brought_up_to_date() {
     let store = Postgres::open(database.url()).expect("it is opened again");
     let mut reader = store.reader().expect("a reader is given");
     assert_eq!(reader.webhooks().expect("they are read"), [webhook]);
+}
+
+/// A database whose schema is a step behind, with all that the [story] leaves.
+fn one_step_behind() -> Option<Database> {
+    let database = adjutant_postgres_fixture::shared()?.database();
+    drop(story::play(
+        Postgres::open(database.url()).expect("a new database is opened"),
+    ));
+    database.sql("DROP TABLE webhook, delivery; UPDATE meta SET value = '1' WHERE name = 'adjutant schema'");
+    Some(database)
+}
+
+#[test]
+fn a_database_is_brought_up_to_date_in_the_middle_of_a_turn_of_an_older_server() {
+    let Some(database) = one_step_behind() else { return };
+    let mut before = Postgres::open(database.url()).expect("it is opened");
+    let tasks = before.census().expect("a census is given").tasks.len();
+    assert!(tasks > 0);
+    drop(before);
+    let database = one_step_behind().expect("there is another one");
+    database.sql(
+        "INSERT INTO server (lane, version, started_at, vouched_at) \
+         SELECT 200, 1, 0, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+    );
+    let turn = "BEGIN; SELECT count(*) FROM (SELECT FROM task FOR UPDATE) AS locked; \
+                UPDATE event_head SET seq = seq; SELECT pg_sleep(5); COMMIT";
+    let is_in_its_turn = || {
+        let turns = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        database.sql(turns) == "1"
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| database.sql(turn));
+        while !is_in_its_turn() {
+            std::thread::yield_now();
+        }
+        let mut newer = Postgres::open(database.url()).expect("it is brought up to date");
+        assert!(is_in_its_turn(), "nobody waited for its end");
+        let mut reader = newer.reader().expect("a reader is given");
+        assert_eq!(reader.webhooks().expect("they are read"), []);
+        assert_eq!(newer.census().expect("a census is given").tasks.len(), tasks);
+    });
+}
+
+#[test]
+fn a_database_that_a_server_two_steps_behind_uses_is_left_as_it_is() {
+    let Some(database) = one_step_behind() else { return };
+    database.sql(
+        "INSERT INTO server (lane, version, started_at, vouched_at) \
+         SELECT 200, 0, 0, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+    );
+    let refused = Postgres::open(database.url()).expect_err("it is refused");
+    assert!(
+        matches!(
+            refused,
+            OpenError::Outpaced {
+                oldest: 0,
+                known: 2,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    let schema = "SELECT convert_from(value, 'UTF8') FROM meta WHERE name = 'adjutant schema'";
+    assert_eq!(database.sql(schema), "1");
+    // One that is gone is in nobody's way.
+    database.sql("UPDATE server SET vouched_at = vouched_at - 121000000 WHERE lane = 200");
+    drop(Postgres::open(database.url()).expect("it is opened"));
+    assert_eq!(database.sql(schema), "2");
 }
 
 fn status(reader: &mut dyn Reader, id: &str) -> Status {

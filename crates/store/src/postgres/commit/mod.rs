@@ -1,13 +1,16 @@
-//! Committing: what a turn changed, in one transaction of two round trips.
+//! Committing: what a turn changed, in one or two round trips.
 //!
 //! First everything but what others wait for. Then the rows that nearly every turn of every server writes: what was
 //! used of scopes without limits, and the number of the last event. They are locked for as long as a commit takes.
+//!
+//! Where several servers add to what was used of a scope, it is locked and read before it is written: that takes two
+//! journeys. One that is alone finds what it has read, and writes at once, on condition that it does.
 
 mod rows;
 
 pub(super) use rows::outputs;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use adjutant_core::counter::Counter;
 use adjutant_core::limit::Scope;
@@ -25,13 +28,17 @@ use super::{Failure, Seen};
 use crate::encoding::{self, int, json};
 use crate::payload;
 
-/// The first part of a commit, and where its answers are.
-pub(super) struct Writing {
+/// What a turn writes beside events and what is used of scopes.
+pub(super) struct Gathered {
     pub(super) batch: Batch,
     /// What the agents of this turn have said.
     pub(super) heard: Vec<(AgentId, Option<Heard>)>,
     /// Whether there is something to write at all.
     pub(super) is_needed: bool,
+}
+
+/// Where the answers of the first part of a commit are.
+pub(super) struct Places {
     turn: usize,
     scopes: Option<usize>,
 }
@@ -53,13 +60,7 @@ pub(super) struct Named {
 }
 
 /// Gathers everything but the events and what is used of scopes.
-pub(super) fn first(
-    changes: &Changes,
-    presence: &Presence,
-    named: &Named,
-    seen: &HashMap<Scope, Seen>,
-    author: Author,
-) -> Writing {
+pub(super) fn gather(changes: &Changes, presence: &Presence, named: &Named) -> Gathered {
     let mut batch = Batch::default();
     let heard = rows::ask(changes, presence, named, &mut batch);
     let is_needed = !batch.is_empty()
@@ -67,6 +68,75 @@ pub(super) fn first(
         || !changes.counters.is_empty()
         || !changes.policies.is_empty()
         || !changes.experiences.is_empty();
+    Gathered {
+        batch,
+        heard,
+        is_needed,
+    }
+}
+
+/// Adds all the rest, if what is used of scopes is known well enough: then one journey does for a commit. It holds only
+/// where no other server has written to them since they were read, which is looked at while they are written.
+pub(super) fn at_once(
+    changes: &Changes,
+    author: Author,
+    seen: &HashMap<Scope, Seen>,
+    batch: &mut Batch,
+) -> bool {
+    if !changes.policies.is_empty() {
+        return false;
+    }
+    let mut rows: BTreeMap<String, (i64, Option<String>, String)> = BTreeMap::new();
+    for change in &changes.counters {
+        let Some(now) = change.now.as_deref() else {
+            continue;
+        };
+        let Some(seen) = seen.get(&change.key).filter(|seen| seen.exists) else {
+            return false;
+        };
+        if seen.counter != change.before {
+            return false;
+        }
+        let before = change.before.as_deref().map(|before| array(&counter(before)));
+        rows.insert(
+            change.key.to_string(),
+            (seen.version, before, array(&counter(now))),
+        );
+    }
+    let (mut names, mut versions, mut before, mut counters) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    // In their order, in which others lock them.
+    for (name, (version, was, now)) in rows {
+        names.push(name);
+        versions.push(version);
+        before.push(was);
+        counters.push(now);
+    }
+    batch.ask(
+        Sql::TurnAtOnce,
+        vec![
+            Box::new(author.server),
+            Box::new(author.turn),
+            Box::new(author.now.as_micros()),
+            Box::new(PATIENT),
+            Box::new(names),
+            Box::new(versions),
+            Box::new(before),
+            Box::new(counters),
+        ],
+    );
+    experiences(changes, batch);
+    events(changes, author, batch);
+    true
+}
+
+/// Adds what is to be known of scopes before what was used of them can be written.
+pub(super) fn look_again(
+    changes: &Changes,
+    author: Author,
+    seen: &HashMap<Scope, Seen>,
+    batch: &mut Batch,
+) -> Places {
     let turn = batch.ask(
         Sql::Turn,
         vec![
@@ -90,14 +160,8 @@ pub(super) fn first(
         .filter(|scope| !seen.get(*scope).is_some_and(|seen| seen.locked))
         .map(ToString::to_string)
         .collect();
-    let places = (!open.is_empty()).then(|| batch.ask(Sql::LockScopes, vec![Box::new(open)]));
-    Writing {
-        batch,
-        heard,
-        is_needed,
-        turn,
-        scopes: places,
-    }
+    let scopes = (!open.is_empty()).then(|| batch.ask(Sql::LockScopes, vec![Box::new(open)]));
+    Places { turn, scopes }
 }
 
 /// The scopes that a turn writes, in order.
@@ -108,19 +172,19 @@ fn scopes(changes: &Changes) -> BTreeSet<&Scope> {
         .collect()
 }
 
-/// The second part: with the scopes as they are now.
+/// The second part: with the scopes as they are now. Says also whether another server has written to them.
 pub(super) fn second(
     changes: &Changes,
     author: Author,
-    writing: &Writing,
+    places: &Places,
     answers: &[Vec<Row>],
     seen: &HashMap<Scope, Seen>,
-) -> Result<Batch, Failure> {
-    if answers[writing.turn].is_empty() {
+) -> Result<(Batch, bool), Failure> {
+    if answers[places.turn].is_empty() {
         return Err(Failure::Replaced);
     }
     let mut stored = HashMap::new();
-    for row in writing.scopes.map_or(&[][..], |place| &answers[place]) {
+    for row in places.scopes.map_or(&[][..], |place| &answers[place]) {
         let (scope, now) = read_scope(row)?;
         let before = seen.get(&scope);
         if before.is_some_and(|before| before.version != now.version) {
@@ -131,6 +195,7 @@ pub(super) fn second(
     let mut batch = Batch::default();
     set_policies(changes, seen, &stored, &mut batch)?;
     let (mut names, mut counters) = (Vec::new(), Vec::new());
+    let mut in_company = false;
     for change in &changes.counters {
         let Some(now) = change.now.as_deref() else {
             continue;
@@ -150,6 +215,7 @@ pub(super) fn second(
         } else if locked.is_some() || is_guarded(&change.key, stored.get(&change.key)) {
             return Err(Failure::Changed(format!("what is used of {}", change.key)));
         } else {
+            in_company = true;
             now.rebased(&before, &current)
                 .ok_or_else(|| Failure::Changed(format!("the periods of {}", change.key)))?
         };
@@ -161,7 +227,7 @@ pub(super) fn second(
     }
     experiences(changes, &mut batch);
     events(changes, author, &mut batch);
-    Ok(batch)
+    Ok((batch, in_company))
 }
 
 /// Everything but the events, where nobody else is and nothing was before.

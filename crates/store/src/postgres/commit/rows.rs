@@ -1,6 +1,6 @@
 //! The rows of a turn as columns: one statement for all rows of a kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use adjutant_core::agent::Agent;
 use adjutant_core::name::AgentId;
@@ -27,6 +27,7 @@ pub(super) fn ask(
     batch: &mut Batch,
 ) -> Vec<(AgentId, Option<Heard>)> {
     tasks(changes, batch);
+    wants(changes, batch);
     texts(changes, batch);
     attempts(changes, batch);
     accounts(changes, batch);
@@ -95,11 +96,14 @@ fn tasks(changes: &Changes, batch: &mut Batch) {
             new.push(now);
         }
     }
-    if !new.keys.is_empty() {
-        batch.ask(
-            Sql::InsertTaskIds,
-            vec![Box::new(new.ids.clone()), Box::new(new.keys.clone())],
-        );
+    if !new.keys.is_empty() || !changes.bodies.is_empty() {
+        let keys: Vec<i64> = changes.bodies.iter().map(|(key, _)| key.0).collect();
+        let docs: Vec<String> = changes.bodies.iter().map(|(_, it)| body(it)).collect();
+        let payloads: Vec<Option<String>> = changes
+            .bodies
+            .iter()
+            .map(|(_, body)| body.payload.as_deref().map(ToOwned::to_owned))
+            .collect();
         batch.ask(
             Sql::InsertTasks,
             vec![
@@ -114,10 +118,16 @@ fn tasks(changes: &Changes, batch: &mut Batch) {
                 Box::new(new.claimed_by),
                 Box::new(new.projects),
                 Box::new(new.states),
+                Box::new(keys),
+                Box::new(docs),
+                Box::new(payloads),
             ],
         );
     }
-    if !moved.keys.is_empty() {
+    // Of several ends of one task in a turn the last one counts.
+    let endings: BTreeMap<i64, String> = changes.endings.iter().map(|it| (it.task.0, ending(it))).collect();
+    if !moved.keys.is_empty() || !endings.is_empty() {
+        let (ended, docs): (Vec<i64>, Vec<String>) = endings.into_iter().unzip();
         batch.ask(
             Sql::UpdateTasks,
             vec![
@@ -130,10 +140,11 @@ fn tasks(changes: &Changes, batch: &mut Batch) {
                 Box::new(moved.wakes_at),
                 Box::new(moved.claimed_by),
                 Box::new(moved.states),
+                Box::new(ended),
+                Box::new(docs),
             ],
         );
     }
-    wants(changes, batch);
 }
 
 /// Parked tasks that want locks.
@@ -166,25 +177,6 @@ fn wants(changes: &Changes, batch: &mut Batch) {
 }
 
 fn texts(changes: &Changes, batch: &mut Batch) {
-    if !changes.bodies.is_empty() {
-        let keys: Vec<i64> = changes.bodies.iter().map(|(key, _)| key.0).collect();
-        let docs: Vec<String> = changes.bodies.iter().map(|(_, it)| body(it)).collect();
-        let payloads: Vec<Option<String>> = changes
-            .bodies
-            .iter()
-            .map(|(_, body)| body.payload.as_deref().map(ToOwned::to_owned))
-            .collect();
-        batch.ask(
-            Sql::InsertBodies,
-            vec![Box::new(keys), Box::new(docs), Box::new(payloads)],
-        );
-    }
-    // Of several ends of one task in a turn the last one counts.
-    let endings: BTreeMap<i64, String> = changes.endings.iter().map(|it| (it.task.0, ending(it))).collect();
-    if !endings.is_empty() {
-        let (keys, docs): (Vec<i64>, Vec<String>) = endings.into_iter().unzip();
-        batch.ask(Sql::PutEndings, vec![Box::new(keys), Box::new(docs)]);
-    }
     if !changes.notes.is_empty() {
         let (keys, docs): (Vec<i64>, Vec<String>) =
             changes.notes.iter().map(|(key, it)| (key.0, note(it))).unzip();
@@ -249,9 +241,9 @@ fn attempts(changes: &Changes, batch: &mut Batch) {
         to.lapses_at.push(micros(now.lingers_until.filter(|_| is_open)));
         to.states.push(attempt_state(now));
     }
-    if !new.tasks.is_empty() {
+    if !new.tasks.is_empty() || !moved.tasks.is_empty() {
         batch.ask(
-            Sql::InsertAttempts,
+            Sql::PutAttempts,
             vec![
                 Box::new(new.tasks),
                 Box::new(new.numbers),
@@ -261,13 +253,6 @@ fn attempts(changes: &Changes, batch: &mut Batch) {
                 Box::new(new.lingers_until),
                 Box::new(new.lapses_at),
                 Box::new(new.states),
-            ],
-        );
-    }
-    if !moved.tasks.is_empty() {
-        batch.ask(
-            Sql::UpdateAttempts,
-            vec![
                 Box::new(moved.tasks),
                 Box::new(moved.numbers),
                 Box::new(moved.open),
@@ -382,6 +367,8 @@ fn agents(changes: &Changes, presence: &Presence, batch: &mut Batch) -> Vec<(Age
     }
     let (mut new, mut moved, mut gone) = (Columns::default(), Columns::default(), Vec::new());
     let mut heard = Vec::new();
+    let attempts = changes.attempts.iter().filter_map(|change| change.now.as_deref());
+    let acted: HashSet<&AgentId> = attempts.map(|attempt| &attempt.agent).collect();
     for change in &changes.agents {
         let before = change.before.as_deref();
         let Some(now) = change.now.as_deref() else {
@@ -392,7 +379,7 @@ fn agents(changes: &Changes, presence: &Presence, batch: &mut Batch) -> Vec<(Age
         if before.is_none_or(|before| Presence::spoke(before, now)) {
             heard.push((change.key.clone(), Some(Heard::last_of(now))));
         }
-        match presence.place(before, now) {
+        match presence.place(before, now, acted.contains(&now.id)) {
             Written::Not => {}
             Written::At(home, last) if before.is_none() => new.push(now, home, last),
             Written::At(home, last) => moved.push(now, home, last),

@@ -85,6 +85,13 @@ fn a_url_with_parameters_of_tls_is_otherwise_read_as_before() {
 }
 
 #[test]
+fn a_url_without_a_host_means_this_machine() {
+    let config = Config::read("postgres:///copy").expect("it is read");
+    let places = ["/var/run/postgresql", "/tmp", "localhost"].map(|place| format!("`copy` on {place}"));
+    assert!(places.contains(&config.place()), "{}", config.place());
+}
+
+#[test]
 fn the_authorities_of_the_system_are_a_reason_to_verify() {
     for query in [
         "sslmode=verify-full",
