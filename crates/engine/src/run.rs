@@ -100,8 +100,9 @@ impl Engine {
             .and_then(|reader| reader.counts().ok());
         let tally = Arc::new(Tally::starting_with(counted));
         let longest_wait = Duration::from_micros(settings.agent_ttl.part(3).as_micros().unsigned_abs());
-        let watch_interval = settings.agent_ttl.part(8);
         let far = store.is_shared();
+        let lease_ttl = settings.agent_ttl;
+        let watch_interval = watch_interval(lease_ttl, far);
         let first_pass = if far { Timestamp::EPOCH } else { Timestamp::NEVER };
         let (inbox, mail) = sync_channel(INBOX);
         let news = inbox.clone();
@@ -124,6 +125,7 @@ impl Engine {
             submissions: Submissions::new(Arc::clone(&submitted), far),
             waiting: HashMap::new(),
             tickets: Arc::clone(&tickets),
+            lease_ttl,
             watch_interval,
             next_space: Timestamp::EPOCH,
             low: false,
@@ -205,6 +207,7 @@ struct Run<S> {
     /// Who waits for an answer of an earlier turn.
     waiting: HashMap<Ticket, oneshot::Sender<Result<Answer, Refusal>>>,
     tickets: Arc<AtomicU64>,
+    lease_ttl: Span,
     watch_interval: Span,
     next_space: Timestamp,
     low: bool,
@@ -249,6 +252,17 @@ impl Passes {
             self.next = now + SWEEP_INTERVAL;
             self.pause = PASS_PAUSE;
         }
+    }
+}
+
+/// How often a server watches at least what time changes, and, where servers share a store, whom others have given
+/// something: that word may have been lost.
+fn watch_interval(agent_ttl: Span, far: bool) -> Span {
+    let interval = agent_ttl.part(8);
+    if far {
+        interval.min(SWEEP_INTERVAL)
+    } else {
+        interval
     }
 }
 
@@ -543,10 +557,7 @@ impl<S: Store> Run<S> {
     fn dismiss(&mut self) {
         self.dismissed = true;
         for (_, reply) in std::mem::take(&mut self.waiting) {
-            answer(
-                Some(reply),
-                Ok(Answer::Sync(Box::new(nothing(self.watch_interval.times(8))))),
-            );
+            answer(Some(reply), Ok(Answer::Sync(Box::new(nothing(self.lease_ttl)))));
         }
     }
 
