@@ -15,7 +15,7 @@ use adjutant_core::time::{Span, Timestamp};
 use adjutant_store::{News, Space, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Dial, SystemClock};
 use crate::forgetting::Forgetting;
 use crate::handle::{Handle, Letter, Mail, Refusal};
 use crate::readers::{MAX_READERS, Readers, stopped, storage};
@@ -113,6 +113,7 @@ impl Engine {
         let turns = Turns::new(store, settings, clock.now())?;
         clock.advance(turns.newest());
         let first_now = clock.now();
+        let dial = Dial::at(first_now);
         let (seq, last_seq) = watch::channel(first_seq);
         let (end, ended) = watch::channel(false);
         let tickets = Arc::new(AtomicU64::new(1));
@@ -120,6 +121,7 @@ impl Engine {
         let run = Run {
             turns,
             clock,
+            dial: dial.clone(),
             mail,
             seq,
             submissions: Submissions::new(Arc::clone(&submitted), far),
@@ -158,6 +160,7 @@ impl Engine {
             submitted,
             shared: far,
             tally,
+            dial,
         };
         Ok((
             handle,
@@ -200,6 +203,7 @@ impl Engine {
 struct Run<S> {
     turns: Turns<S>,
     clock: Box<dyn Clock>,
+    dial: Dial,
     mail: Receiver<Mail>,
     seq: watch::Sender<u64>,
     /// Submissions that have come out of the inbox and wait for their turn.
@@ -512,6 +516,7 @@ impl<S: Store> Run<S> {
         if self.turns.store().is_shared() {
             self.clock.advance(self.turns.newest());
         }
+        self.dial.set(self.clock.now());
         for (ticket, verdict) in taken.answers {
             answer(self.waiting.remove(&ticket), verdict.map_err(Refusal::Rejected));
         }
