@@ -1,5 +1,7 @@
 //! Time that never steps back.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use adjutant_core::time::{Span, Timestamp};
@@ -81,6 +83,36 @@ impl Clock for SharedClock {
     }
 }
 
+/// The time of the turns, for those beside them: it goes on from the last one.
+#[derive(Debug, Clone)]
+pub(crate) struct Dial {
+    since: Instant,
+    /// What time it was then, in microseconds.
+    anchor: Arc<AtomicI64>,
+}
+
+impl Dial {
+    pub(crate) fn at(now: Timestamp) -> Self {
+        Self {
+            since: Instant::now(),
+            anchor: Arc::new(AtomicI64::new(now.as_micros())),
+        }
+    }
+
+    fn elapsed(&self) -> i64 {
+        micros(self.since.elapsed().as_micros())
+    }
+
+    pub(crate) fn set(&self, now: Timestamp) {
+        self.anchor
+            .store(now.as_micros() - self.elapsed(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.anchor.load(Ordering::Relaxed).saturating_add(self.elapsed()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +134,15 @@ mod tests {
         assert!(clock.now() >= known);
         clock.advance(wall());
         assert!(clock.now() >= known);
+    }
+
+    #[test]
+    fn who_stands_beside_is_told_the_time_of_the_turns() {
+        let dial = Dial::at(Timestamp::EPOCH + Span::HOUR);
+        let beside = dial.clone();
+        assert!(beside.now() >= Timestamp::EPOCH + Span::HOUR);
+        dial.set(Timestamp::EPOCH + Span::DAY);
+        let after = beside.now().since(Timestamp::EPOCH + Span::DAY);
+        assert!(after >= Span::ZERO && after < Span::HOUR, "{after:?}");
     }
 }

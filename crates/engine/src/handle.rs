@@ -9,10 +9,11 @@ use adjutant_core::access::Actor;
 use adjutant_core::command::{Answer, Command, IdempotencyKey, Request, Ticket};
 use adjutant_core::name::AgentId;
 use adjutant_core::rejection::{Rejection, Slug};
-use adjutant_core::time::Span;
+use adjutant_core::time::{Span, Timestamp};
 use adjutant_store::{News, Reader, StoreError};
 use tokio::sync::{oneshot, watch};
 
+use crate::clock::Dial;
 use crate::readers::{Readers, stopped};
 use crate::submissions::{Submitted, tasks_of};
 use crate::tally::Tally;
@@ -63,6 +64,7 @@ pub struct Handle {
     pub(crate) submitted: Arc<Submitted>,
     pub(crate) shared: bool,
     pub(crate) tally: Arc<Tally>,
+    pub(crate) dial: Dial,
 }
 
 impl Handle {
@@ -203,6 +205,11 @@ impl Handle {
             Some(counts) => Ok(counts),
             None => self.query(|reader| reader.counts()).await,
         }
+    }
+
+    /// What time it is to the turns. Where servers share a store that is not the time of this machine.
+    pub fn now(&self) -> Timestamp {
+        self.dial.now()
     }
 
     /// The number of the last committed event, and a signal for each new one.

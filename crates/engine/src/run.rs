@@ -15,7 +15,7 @@ use adjutant_core::time::{Span, Timestamp};
 use adjutant_store::{News, Space, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Dial, SystemClock};
 use crate::forgetting::Forgetting;
 use crate::handle::{Handle, Letter, Mail, Refusal};
 use crate::readers::{MAX_READERS, Readers, stopped, storage};
@@ -107,8 +107,9 @@ impl Engine {
             .and_then(|reader| reader.counts().ok());
         let tally = Arc::new(Tally::starting_with(counted));
         let longest_wait = Duration::from_micros(settings.agent_ttl.part(3).as_micros().unsigned_abs());
-        let watch_interval = settings.agent_ttl.part(8);
         let far = store.is_shared();
+        let lease_ttl = settings.agent_ttl;
+        let watch_interval = watch_interval(lease_ttl, far);
         let first_pass = if far { Timestamp::EPOCH } else { Timestamp::NEVER };
         let (inbox, mail) = sync_channel(INBOX);
         let news = inbox.clone();
@@ -119,6 +120,7 @@ impl Engine {
         let turns = Turns::new(store, settings, clock.now())?;
         clock.advance(turns.newest());
         let first_now = clock.now();
+        let dial = Dial::at(first_now);
         let (seq, last_seq) = watch::channel(first_seq);
         let (end, ended) = watch::channel(false);
         let tickets = Arc::new(AtomicU64::new(1));
@@ -126,11 +128,13 @@ impl Engine {
         let run = Run {
             turns,
             clock,
+            dial: dial.clone(),
             mail,
             seq,
             submissions: Submissions::new(Arc::clone(&submitted), far),
             waiting: HashMap::new(),
             tickets: Arc::clone(&tickets),
+            lease_ttl,
             watch_interval,
             next_space: Timestamp::EPOCH,
             low: false,
@@ -163,6 +167,7 @@ impl Engine {
             submitted,
             shared: far,
             tally,
+            dial,
         };
         Ok((
             handle,
@@ -205,6 +210,7 @@ impl Engine {
 struct Run<S> {
     turns: Turns<S>,
     clock: Box<dyn Clock>,
+    dial: Dial,
     mail: Receiver<Mail>,
     seq: watch::Sender<u64>,
     /// Submissions that have come out of the inbox and wait for their turn.
@@ -212,6 +218,7 @@ struct Run<S> {
     /// Who waits for an answer of an earlier turn.
     waiting: HashMap<Ticket, oneshot::Sender<Result<Answer, Refusal>>>,
     tickets: Arc<AtomicU64>,
+    lease_ttl: Span,
     watch_interval: Span,
     next_space: Timestamp,
     low: bool,
@@ -256,6 +263,17 @@ impl Passes {
             self.next = now + SWEEP_INTERVAL;
             self.pause = PASS_PAUSE;
         }
+    }
+}
+
+/// How often a server watches at least what time changes, and, where servers share a store, whom others have given
+/// something: that word may have been lost.
+fn watch_interval(agent_ttl: Span, far: bool) -> Span {
+    let interval = agent_ttl.part(8);
+    if far {
+        interval.min(SWEEP_INTERVAL)
+    } else {
+        interval
     }
 }
 
@@ -520,6 +538,7 @@ impl<S: Store> Run<S> {
         if self.turns.store().is_shared() {
             self.clock.advance(self.turns.newest());
         }
+        self.dial.set(self.clock.now());
         for (ticket, verdict) in taken.answers {
             answer(self.waiting.remove(&ticket), verdict.map_err(Refusal::Rejected));
         }
@@ -565,10 +584,7 @@ impl<S: Store> Run<S> {
     fn dismiss(&mut self) {
         self.dismissed = true;
         for (_, reply) in std::mem::take(&mut self.waiting) {
-            answer(
-                Some(reply),
-                Ok(Answer::Sync(Box::new(nothing(self.watch_interval.times(8))))),
-            );
+            answer(Some(reply), Ok(Answer::Sync(Box::new(nothing(self.lease_ttl)))));
         }
     }
 

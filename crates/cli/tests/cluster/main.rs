@@ -6,13 +6,17 @@
 //! # Environment
 //! - `ADJUTANT_CHAOS_SECONDS`: how long the chaos lasts; 20 without it.
 //! - `ADJUTANT_CHAOS_SEED`: what chance it has; a new one each time without it. It is printed.
+//! - `ADJUTANT_REQUIRE_FAKETIME`: a machine without libfaketime fails the test that needs it.
 
 mod books;
 mod chaos;
 mod chronicle;
+mod clocks;
 mod crowd;
+mod deaf;
 mod dice;
 mod faults;
+mod follower;
 mod peers;
 mod race;
 mod servers;

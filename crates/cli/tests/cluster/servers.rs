@@ -18,6 +18,7 @@ pub(crate) struct Start {
     store: String,
     token: String,
     ttl: &'static str,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Start {
@@ -34,6 +35,15 @@ impl Start {
             store: store.to_owned(),
             token: format!("cluster-{:016x}{:016x}", random(), random()),
             ttl,
+            environment: Vec::new(),
+        }
+    }
+
+    /// With more in the environment of the servers.
+    pub(crate) fn with(&self, environment: &[(&'static str, String)]) -> Self {
+        Self {
+            environment: environment.to_vec(),
+            ..self.clone()
         }
     }
 
@@ -43,7 +53,8 @@ impl Start {
         command
             .args(["serve", "--listen", address, "--store", &self.store])
             .args(["--agent-ttl", self.ttl, "--allow-private-peers"])
-            .env("ADJUTANT_ADMIN_TOKEN", &self.token);
+            .env("ADJUTANT_ADMIN_TOKEN", &self.token)
+            .envs(self.environment.iter().cloned());
         Server::try_spawn(command, directory)
     }
 

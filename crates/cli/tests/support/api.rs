@@ -97,7 +97,14 @@ impl Api {
         if length != Some(body.len()) {
             return Err(cut());
         }
-        answer.body = serde_json::from_str(body)?;
+        let is_json = answer
+            .header("content-type")
+            .is_none_or(|kind| kind.starts_with("application/json"));
+        answer.body = if is_json {
+            serde_json::from_str(body)?
+        } else {
+            body.into()
+        };
         Ok(answer)
     }
 

@@ -8,7 +8,6 @@ use adjutant_core::limit::Scope;
 use adjutant_core::name::AgentId;
 use adjutant_dashboard::frame::Place;
 use adjutant_dashboard::{agent, fleet};
-use adjutant_engine::clock::wall;
 use adjutant_store::TaskFilter;
 use axum::extract::State;
 use futures_util::future::try_join_all;
@@ -50,7 +49,7 @@ pub(super) async fn show_fleet(State(app): State<App>, visit: Visit) -> Page {
         let (chosen, found) = choose(&all.agents, &selection);
         let next = (chosen.len() > PAGE).then(|| address(&selection, Some(&chosen[PAGE - 1].id)));
         Ok(fleet::content(&fleet::Fleet {
-            now: wall(),
+            now: app.handle.now(),
             counts: all.counts,
             status: selection.status,
             search: selection.search.clone(),
@@ -160,7 +159,7 @@ pub(super) async fn show_agent(
         let (held, next) = tasks::read(&app, &caller, filter).await?;
         let (first, next) = pages(&format!("/dashboard/agents/{id}"), after, next);
         Ok(agent::content(&agent::Agent {
-            now: wall(),
+            now: app.handle.now(),
             agent: row.agent,
             allowance: row.allowance,
             usage: row.usage,

@@ -10,7 +10,6 @@ use adjutant_core::rejection::Rejection;
 use adjutant_dashboard::frame::Place;
 use adjutant_dashboard::limits::{Index, ModelRow, ScopePage, ScopeView};
 use adjutant_dashboard::{Markup, limits};
-use adjutant_engine::clock::wall;
 use adjutant_wire as wire;
 use axum::extract::State;
 use futures_util::future::try_join_all;
@@ -69,7 +68,7 @@ async fn index(app: &App, caller: &Caller, after: Option<String>) -> Result<Mark
     let next = (end < all.len() && end > begin)
         .then(|| format!("{}?after={}", Place::Limits.path(), all[end - 1].id));
     Ok(limits::index(&Index {
-        now: wall(),
+        now: app.handle.now(),
         fleet: scope_limits(app, caller, Scope::Fleet).await?,
         models: try_join_all(models).await?,
         more_models,

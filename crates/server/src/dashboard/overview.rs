@@ -6,7 +6,6 @@ use adjutant_core::limit::Scope;
 use adjutant_core::task::Status;
 use adjutant_dashboard::frame::Place;
 use adjutant_dashboard::{events, overview};
-use adjutant_engine::clock::wall;
 use adjutant_store::TaskFilter;
 use adjutant_wire as wire;
 use axum::extract::State;
@@ -46,7 +45,7 @@ pub(super) async fn show(State(app): State<App>, visit: Visit) -> Page {
         };
         trends::catch_up(&app, PATIENCE).await;
         Ok(overview::content(&overview::Overview {
-            now: wall(),
+            now: app.handle.now(),
             tasks: app.task_counts().await?,
             agents,
             running: tasks::read(&app, &caller, filter).await?.0,
@@ -54,7 +53,7 @@ pub(super) async fn show(State(app): State<App>, visit: Visit) -> Page {
             plots: app
                 .dashboard
                 .feed
-                .plots(wall(), MINUTES)
+                .plots(app.handle.now(), MINUTES)
                 .into_iter()
                 .take(2)
                 .collect(),
@@ -70,7 +69,7 @@ pub(super) async fn show_events(State(app): State<App>, visit: Visit) -> Page {
     let (abilities, owned) = (visit.abilities(), app.clone());
     let load = async move {
         Ok(events::content(&events::Events {
-            now: wall(),
+            now: owned.handle.now(),
             events: latest(&owned, MANY_EVENTS).await?,
             abilities,
         }))

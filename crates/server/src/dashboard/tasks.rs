@@ -10,7 +10,6 @@ use adjutant_dashboard::frame::Place;
 use adjutant_dashboard::queue::{Class, Classes};
 use adjutant_dashboard::task::{MOST_TEXT, Text};
 use adjutant_dashboard::{Abilities, dead_letters, queue, task};
-use adjutant_engine::clock::wall;
 use adjutant_store::{StoredTask, TaskFilter};
 use adjutant_wire as wire;
 use axum::extract::State;
@@ -77,7 +76,7 @@ async fn queue_content(
     };
     let (first, next) = pages(&base, after, next);
     Ok(queue::content(&queue::Queue {
-        now: wall(),
+        now: app.handle.now(),
         counts: app.task_counts().await?,
         status,
         first_in_line,
@@ -201,7 +200,7 @@ async fn task_content(
     };
     let task = app.present_stored_one(&caller.actor, stored).await?;
     Ok(task::content(&task::Task {
-        now: wall(),
+        now: app.handle.now(),
         task,
         events: events.iter().map(view::ops::event).collect(),
         first: before.map(|_| path),
@@ -228,7 +227,7 @@ pub(super) async fn show_dead_letters(State(app): State<App>, visit: Visit) -> P
         let (first, next) = pages(Place::DeadLetters.path(), after, next);
         let counts = app.task_counts().await?;
         Ok(dead_letters::content(&dead_letters::DeadLetters {
-            now: wall(),
+            now: app.handle.now(),
             count: counts[usize::from(Status::Failed.code())],
             tasks,
             first,

@@ -25,7 +25,6 @@ use std::time::Duration;
 use adjutant_core::agent::AgentStatus;
 use adjutant_core::task::{Priority, Status};
 use adjutant_core::time::{Span, Timestamp};
-use adjutant_engine::clock::wall;
 use adjutant_engine::tally::{STORE_ERRORS, Tally};
 use adjutant_engine::watch::Watcher;
 use http::{Method, StatusCode};
@@ -201,7 +200,7 @@ impl Metrics {
     pub(crate) async fn render(app: &App, open: bool) -> Result<String, Failure> {
         let standing = standing::look(app).await?;
         let metrics = &app.metrics;
-        metrics.show(&standing);
+        metrics.show(&standing, app.handle.now());
         metrics.show_tally(app.handle.tally());
         let places = app
             .config
@@ -218,7 +217,7 @@ impl Metrics {
         Ok(out)
     }
 
-    fn show(&self, standing: &Standing) {
+    fn show(&self, standing: &Standing, now: Timestamp) {
         for (status, count) in Status::ALL.iter().zip(standing.tasks) {
             let status = status.name();
             self.tasks.get_or_create(&ByStatus { status }).set(whole(count));
@@ -227,7 +226,6 @@ impl Metrics {
             let status = status.name();
             self.agents.get_or_create(&ByStatus { status }).set(whole(count));
         }
-        let now = wall();
         for (priority, since) in Priority::ALL.iter().zip(standing.ready_since) {
             let age = since.map_or(0.0, |since: Timestamp| seconds(now.since(since)));
             let priority = priority.name();

@@ -12,7 +12,6 @@ use adjutant_core::name::{AgentId, ModelName, TaskId, check_name};
 use adjutant_core::task::TaskResult;
 use adjutant_core::time::Span;
 use adjutant_engine::Refusal;
-use adjutant_engine::clock::wall;
 use adjutant_wire as wire;
 use tokio_util::sync::CancellationToken;
 
@@ -296,7 +295,7 @@ impl Job {
         };
         let pause = Span::from_micros(i64::try_from(pause.as_micros()).unwrap_or(i64::MAX));
         Completion {
-            rate_limited_until: Some(wall() + pause),
+            rate_limited_until: Some(self.app.handle.now() + pause),
             ..self.ended(words::failure(why))
         }
     }

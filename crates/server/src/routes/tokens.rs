@@ -5,7 +5,6 @@ use std::sync::Arc;
 use adjutant_core::access::Role;
 use adjutant_core::command::AccessToken;
 use adjutant_core::rejection::{Rejection, Slug};
-use adjutant_engine::clock::wall;
 use adjutant_wire as wire;
 use axum::extract::State;
 use axum::response::Response;
@@ -57,7 +56,7 @@ async fn create_token(
         name: name.as_str().into(),
         digest: token::digest(&secret),
         roles: roles.clone(),
-        created_at: wall(),
+        created_at: app.handle.now(),
     };
     let owned = app.clone();
     let is_new = app

@@ -10,7 +10,6 @@ use adjutant_core::event::Event;
 use adjutant_core::rejection::Slug;
 use adjutant_core::webhook::Webhook;
 use adjutant_engine::Refusal;
-use adjutant_engine::clock::wall;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -300,7 +299,7 @@ impl Courier {
             .handle
             .query(move |reader| reader.due_deliveries(&name, limit))
             .await?;
-        let now = wall();
+        let now = self.app.handle.now();
         let waiting = waiting.into_iter().filter(|(seq, _)| !busy.contains(seq));
         let mut waiting = waiting.enumerate().peekable();
         if waiting.peek().is_none() && self.back.take().is_some() {

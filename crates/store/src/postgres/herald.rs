@@ -2,7 +2,7 @@
 //!
 //! NOTIFY inside a transaction makes commits wait for each other, so it is sent after the commit, on a connection of
 //! its own, and at most every two milliseconds: the number of the last event is all that must be known. A word that is
-//! lost is made good by the next one, by the look after a new connection, and by the sweep of each server.
+//! lost is made good by the next one, by the look after a new connection, and by one every five seconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use adjutant_core::name::AgentId;
 use futures_util::StreamExt as _;
 use futures_util::stream::poll_fn;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep_until};
 use tokio_postgres::{AsyncMessage, Client};
 
 use super::Failure;
@@ -23,9 +24,9 @@ use crate::News;
 const PACE: Duration = Duration::from_millis(2);
 /// How long after a lost connection a new one is tried.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Where nothing is heard for so long, it is looked whether the connection is there at all: what stands between may keep it
-/// open to one side only.
-const QUIET: Duration = Duration::from_secs(15);
+/// So often it is looked at what others have committed, whatever was heard: a word may be lost, and what stands between may
+/// keep the connection open to one side only.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// More agents than that are not named: then it is everybody.
@@ -64,6 +65,7 @@ impl Herald {
             listener: None,
             told: 0,
             heard: 0,
+            looked_at: Instant::now(),
         };
         let spawned = std::thread::Builder::new().name("herald".into()).spawn(move || {
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -109,6 +111,8 @@ struct Work {
     told: u64,
     /// The last event that was looked at.
     heard: u64,
+    /// When it was looked last.
+    looked_at: Instant,
 }
 
 impl Work {
@@ -178,7 +182,7 @@ impl Work {
                         self.look(&client).await?;
                     }
                 }
-                () = tokio::time::sleep(QUIET) => self.look(&client).await?,
+                () = sleep_until(self.looked_at + LOOK_INTERVAL) => self.look(&client).await?,
                 () = self.shared.wake.notified() => {
                     let committed = self.shared.committed.load(Ordering::Relaxed);
                     if committed > self.told {
@@ -201,6 +205,7 @@ impl Work {
 
     /// Looks at what others have committed, and tells it.
     async fn look(&mut self, client: &Client) -> Result<(), Failure> {
+        self.looked_at = Instant::now();
         let since = i64::try_from(self.heard).unwrap_or(i64::MAX);
         // This server's own events are passed over too, so that the next look begins behind them.
         let find = "SELECT coalesce(max(seq), $1), \

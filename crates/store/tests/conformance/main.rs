@@ -5,8 +5,8 @@
 //! its subject.
 //!
 //! Beside the common cases stand those of one store alone: what servers that share rows do to each other
-//! ([`sharing`], [`skipping`], [`faults`], and [`servers`] on PostgreSQL), and what the file of the embedded store goes
-//! through ([`files`]).
+//! ([`sharing`], [`skipping`], [`faults`], and [`servers`] and [`outcomes`] on PostgreSQL), and what the file of the
+//! embedded store goes through ([`files`]).
 
 /// Makes a test of each case for each store.
 macro_rules! for_every_store {
@@ -55,6 +55,7 @@ mod files;
 mod ledger;
 mod limits;
 mod lists;
+mod outcomes;
 mod outputs;
 mod play;
 mod queues;

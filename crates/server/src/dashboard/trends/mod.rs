@@ -11,7 +11,6 @@ use std::time::Duration;
 use adjutant_core::limit::Scope;
 use adjutant_dashboard::frame::Place;
 use adjutant_dashboard::trends;
-use adjutant_engine::clock::wall;
 use axum::extract::State;
 
 pub(super) use self::feed::Feed;
@@ -49,8 +48,8 @@ pub(super) async fn show(State(app): State<App>, visit: Visit) -> Page {
         Ok(trends::content(&trends::Trends {
             minutes,
             choices: CHOICES,
-            plots: feed.plots(wall(), minutes),
-            known_since: spenders.known_since.unwrap_or_else(wall),
+            plots: feed.plots(app.handle.now(), minutes),
+            known_since: spenders.known_since.unwrap_or_else(|| app.handle.now()),
             has_gaps: spenders.has_gaps,
             fleet: scope_limits(&app, &caller, Scope::Fleet).await?,
             days: spenders.days,
