@@ -15,24 +15,16 @@ use crate::support::api::Api;
 
 /// What servers tell each other vanishes on its way.
 const NO_WORDS: &str = "CREATE FUNCTION lost.pg_notify(text, text) RETURNS void LANGUAGE sql AS 'SELECT'";
-/// Nor can the connection on which they listen find out what others have committed: that it asks for events about
-/// quotas is what it is known by.
-const NO_LOOKS: &str = "CREATE FUNCTION lost.starts_with(text, text) RETURNS boolean LANGUAGE plpgsql \
-    AS $$ BEGIN IF $2 = 'quota' THEN RAISE 'nothing is looked at'; END IF; \
-    RETURN pg_catalog.starts_with($1, $2); END $$";
-
 /// How long it may take until a server has looked: twice as long as between two looks. Each round begins at the end of
 /// the one before, which was such a look: with more than ten seconds between them the second round takes too long.
 const BOUND: Duration = Duration::from_secs(10);
 const ROUNDS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Functions of ours are found before those of the system.
-fn lose(database: &Database, functions: &[&str]) {
+/// A function of ours is found before that of the system.
+fn lose(database: &Database) {
     database.sql("CREATE SCHEMA lost");
-    for function in functions {
-        database.sql(function);
-    }
+    database.sql(NO_WORDS);
     let name = database.name();
     database.sql(&format!(
         "ALTER DATABASE {name} SET search_path = public, lost, pg_catalog"
@@ -60,7 +52,7 @@ fn events_of_which_no_word_came_are_told_to_readers() {
     let Some(cluster) = shared() else { return };
     let directory = tempfile::tempdir().unwrap();
     let database = cluster.database();
-    lose(&database, &[NO_WORDS]);
+    lose(&database);
     let (servers, apis) = two(&Start::on(&database, &directory, "120s"));
     let follower = Follower::after(&apis[1], 0).unwrap();
     for round in 0..ROUNDS {
@@ -85,11 +77,11 @@ fn events_of_which_no_word_came_are_told_to_readers() {
 
 /// The ttl is so long that an eighth of it is more than the bound.
 #[test]
-fn a_task_of_which_nothing_was_heard_reaches_an_agent_by_the_sweep() {
+fn a_task_of_which_no_word_came_reaches_an_agent_that_waits() {
     let Some(cluster) = shared() else { return };
     let directory = tempfile::tempdir().unwrap();
     let database = cluster.database();
-    lose(&database, &[NO_WORDS, NO_LOOKS]);
+    lose(&database);
     let (servers, apis) = two(&Start::on(&database, &directory, "120s"));
     apis[1].done(
         "/api/agents",

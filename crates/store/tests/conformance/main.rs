@@ -57,6 +57,7 @@ mod limits;
 mod lists;
 mod outcomes;
 mod outputs;
+mod overlap;
 mod play;
 mod queues;
 mod retention;

@@ -28,19 +28,19 @@ use crate::write::{Write, write};
 /// Long enough to see that somebody waits, and short beside what anybody waits for.
 const MOMENT: Duration = Duration::from_millis(100);
 
-fn database() -> Option<Database> {
+pub(crate) fn database() -> Option<Database> {
     Some(adjutant_postgres_fixture::shared()?.database())
 }
 
-fn open(database: &Database) -> Postgres {
+pub(crate) fn open(database: &Database) -> Postgres {
     Postgres::open(database.url()).expect("the database is opened")
 }
 
-fn load(server: &mut Postgres, ask: impl FnOnce(&mut Wanted)) -> Rows {
+pub(crate) fn load(server: &mut Postgres, ask: impl FnOnce(&mut Wanted)) -> Rows {
     server.load(&wanted(ask)).expect("rows are given")
 }
 
-fn commit(server: &mut Postgres, write: Write) -> u64 {
+pub(crate) fn commit(server: &mut Postgres, write: Write) -> u64 {
     server.commit(&write.changes()).expect("a turn is committed")
 }
 
@@ -58,7 +58,7 @@ fn class(server: &mut Postgres) -> Arc<Class> {
     Arc::clone(&rows.classes[0])
 }
 
-fn booked(scope: &Scope, before: &Counter, jobs: u64) -> Counter {
+pub(crate) fn booked(scope: &Scope, before: &Counter, jobs: u64) -> Counter {
     let mut counter = before.clone();
     let booking = Booking {
         jobs,
