@@ -20,6 +20,7 @@ mod follower;
 mod peers;
 mod race;
 mod servers;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod wake;
