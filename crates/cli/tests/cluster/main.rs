@@ -18,6 +18,7 @@ mod dice;
 mod faults;
 mod follower;
 mod peers;
+mod processes;
 mod race;
 mod servers;
 mod streams;
