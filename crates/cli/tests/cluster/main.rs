@@ -17,6 +17,7 @@ mod deaf;
 mod dice;
 mod faults;
 mod follower;
+mod locked;
 mod peers;
 mod processes;
 mod race;
