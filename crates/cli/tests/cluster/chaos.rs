@@ -1,4 +1,5 @@
-//! Chaos: three servers and their agents, random kill -9 and freezes, and a database that is restarted and crashes.
+//! Chaos: three servers, their agents and worker processes, random kill -9 and freezes, and a database that is restarted
+//! and crashes.
 //!
 //! Whatever was accepted is completed, once, within its limits, and the books agree.
 
@@ -16,6 +17,7 @@ use crate::books::{self, COMPLETED};
 use crate::chronicle::{self, Bounds};
 use crate::crowd::{Crowd, Told, client, operator};
 use crate::dice::Dice;
+use crate::processes::{Processes, WORKER_LOAD, WORKERS};
 use crate::servers::{Start, random, within};
 use crate::support::Server;
 use crate::support::api::Api;
@@ -70,10 +72,12 @@ fn nothing_is_lost_and_nothing_done_twice_whatever_is_killed() {
     let mut threads: Vec<_> = (0..CLIENTS).map(|stream| client(&crowd, stream)).collect();
     threads.push(operator(&crowd, 50));
     threads.extend((0..AGENTS).map(|index| agent(&crowd, &format!("agent{index}"), 100 + index, TTL)));
+    let processes = Processes::start(&crowd, &start, 200);
     let keepers = Keepers::start(&crowd, &start, servers, &apis);
     disturb(&cluster, Duration::from_secs(seconds), &threads, &crowd);
     let (kills, freezes) = (keepers.kills.clone(), keepers.freezes.clone());
     let (servers, apis) = keepers.stop();
+    processes.calm();
     let capped = books::most_jobs_in_a_day(&database, "project:capped");
 
     // What is over its limit waits until that is lifted.
@@ -83,12 +87,15 @@ fn nothing_is_lost_and_nothing_done_twice_whatever_is_killed() {
         client.join().unwrap();
     }
     let began = Instant::now();
-    settle(&apis[1], &threads);
+    settle(&apis[1], || {
+        processes.have_broken() || threads.iter().any(JoinHandle::is_finished)
+    });
     let settled = began.elapsed();
     crowd.stop_working();
     for thread in threads {
         thread.join().unwrap();
     }
+    let worker_kills = processes.end();
     let states = states(&apis[2]);
     check_answers(&apis[0]);
     for server in servers {
@@ -100,22 +107,32 @@ fn nothing_is_lost_and_nothing_done_twice_whatever_is_killed() {
     assert!(capped <= CAPPED_JOBS, "I3: {capped} jobs of {CAPPED_JOBS}");
     let modest = books::most_jobs_in_a_day(&database, &format!("agent:{MODEST}"));
     assert!(modest <= MODEST_JOBS, "I3: {modest} jobs of {MODEST_JOBS}");
+    let kills = kills.load(Ordering::Relaxed);
+    assert!(kills > 0 && worker_kills > 0, "{kills}, {worker_kills}");
+    let by_workers = completed_by_workers(&database);
+    assert!(by_workers > 0, "workers have worked");
     let starts: i64 = books::by_title(&database)
         .values()
         .flatten()
         .map(|task| task.attempt)
         .sum();
     println!(
-        "chaos: {} kills of servers, {} freezes, {} deaths of agents, 2 restarts of PostgreSQL survived in {seconds} s; \
-         {} tasks accepted and completed in {starts} attempts, {} requests cut off, {} put off; {capped} of {CAPPED_JOBS} \
+        "chaos: {kills} kills of servers, {worker_kills} of workers, {} freezes, {} deaths of agents, 2 restarts of \
+         PostgreSQL survived in {seconds} s; {} tasks accepted and completed in {starts} attempts, {by_workers} of them by \
+         workers, {} requests cut off, {} put off; {capped} of {CAPPED_JOBS} \
          capped jobs, {modest} of {MODEST_JOBS} modest ones; settled in {settled:?}",
-        kills.load(Ordering::Relaxed),
         freezes.load(Ordering::Relaxed),
         crowd.deaths.load(Ordering::Relaxed),
         told.tasks.len(),
         crowd.cut_off.load(Ordering::Relaxed),
         crowd.put_off.load(Ordering::Relaxed),
     );
+}
+
+fn completed_by_workers(database: &Database) -> u64 {
+    let names = WORKERS.map(|id| format!("'{id}'")).join(", ");
+    let sql = format!("SELECT count(*) FROM event WHERE kind = 'task_completed' AND agent IN ({names})");
+    database.sql(&sql).parse().unwrap()
 }
 
 fn set_limits(api: &Api) {
@@ -149,6 +166,7 @@ fn set_limits(api: &Api) {
 fn bounds() -> Bounds {
     let agents = (0..AGENTS).map(|index| (format!("agent:agent{index}"), MAX_LOAD));
     let mut bounds: Bounds = agents.collect();
+    bounds.extend(WORKERS.map(|id| (format!("agent:{id}"), WORKER_LOAD)));
     bounds.insert("fleet".into(), FLEET_BOUND);
     bounds.insert("project:thin".into(), THIN_BOUND);
     bounds.insert(format!("agent:{SINGLE}"), 1);
@@ -197,12 +215,14 @@ impl Keepers {
                     dice: Dice::new(crowd.seed, 2_000 + u64::try_from(place).unwrap()),
                     api: api.clone(),
                     server: Some(server),
+                    has_killed: false,
                     kills: Arc::clone(&kills),
                     freezes: Arc::clone(&freezes),
                 };
                 let ended = Arc::clone(&ended);
                 thread::spawn(move || {
-                    while !ended.load(Ordering::SeqCst) {
+                    // Each kills its server once at least.
+                    while !ended.load(Ordering::SeqCst) || !keeper.has_killed {
                         keeper.act();
                     }
                     (keeper.server.take().unwrap(), keeper.api)
@@ -234,6 +254,7 @@ struct Keeper {
     dice: Dice,
     api: Api,
     server: Option<Server>,
+    has_killed: bool,
     kills: Arc<AtomicU64>,
     freezes: Arc<AtomicU64>,
 }
@@ -252,6 +273,7 @@ impl Keeper {
         }
         self.server.take().unwrap().kill();
         self.kills.fetch_add(1, Ordering::Relaxed);
+        self.has_killed = true;
         thread::sleep(self.dice.millis(0, 1_000));
         let (server, api) = self.start.again(&self.api.address);
         self.crowd.meet(self.place, api.clone());
@@ -260,10 +282,10 @@ impl Keeper {
     }
 }
 
-fn settle(api: &Api, threads: &[JoinHandle<()>]) {
+fn settle(api: &Api, has_broken: impl Fn() -> bool) {
     within(SETTLING, "all that was accepted is completed", || {
         // A thread that broke says why when it is joined.
-        let broken = threads.iter().any(JoinHandle::is_finished);
+        let broken = has_broken();
         let open = STATES.iter().filter(|state| **state != "completed").any(|state| {
             let found = api.get(&format!("/api/tasks?status={state}&limit=1"));
             found != json!([])

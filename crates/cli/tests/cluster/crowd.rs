@@ -14,7 +14,7 @@ use crate::dice::Dice;
 use crate::support::api::{Answer, Api};
 
 /// Tasks that are accepted and not completed, beyond which clients wait: agents are to have a share of the machine.
-const BACKLOG: usize = 120;
+const BACKLOG: u64 = 120;
 /// Among so many tasks of a client there are some of the project that has only so many jobs in a day.
 const MAX_CAPPED: usize = 60;
 /// Before the next try.
@@ -44,6 +44,8 @@ pub(crate) struct Crowd {
     pub(crate) put_off: AtomicU64,
     /// Agents that forgot everything.
     pub(crate) deaths: AtomicU64,
+    /// Tasks that are accepted and not completed, as the operator saw it.
+    backlog: AtomicU64,
 }
 
 impl Crowd {
@@ -57,6 +59,7 @@ impl Crowd {
             cut_off: AtomicU64::new(0),
             put_off: AtomicU64::new(0),
             deaths: AtomicU64::new(0),
+            backlog: AtomicU64::new(0),
         })
     }
 
@@ -89,11 +92,6 @@ impl Crowd {
             dice: Dice::new(self.seed, u64::try_from(stream).unwrap()),
         }
     }
-
-    fn backlog(&self) -> usize {
-        let told = self.told.lock().unwrap();
-        told.tasks.len().saturating_sub(told.completed.len())
-    }
 }
 
 pub(crate) struct Visitor {
@@ -109,7 +107,7 @@ impl Visitor {
     }
 
     fn ask_once(&mut self, method: &str, path: &str, body: &Value, key: Option<&str>) -> Option<Answer> {
-        let server = self.crowd.places[self.place].read().unwrap().clone();
+        let server = self.server();
         let answer = match key {
             Some(key) => server.post_once(path, body, key),
             None => server.ask(method, path, (method != "GET").then_some(body)),
@@ -136,6 +134,11 @@ impl Visitor {
         self.move_on();
         thread::sleep(PAUSE);
         None
+    }
+
+    /// The server of the moment.
+    pub(crate) fn server(&self) -> Api {
+        self.crowd.places[self.place].read().unwrap().clone()
     }
 
     /// To another server.
@@ -200,7 +203,9 @@ struct Client {
 impl Client {
     fn run(mut self) {
         for number in 0.. {
-            while self.visitor.crowd.backlog() > BACKLOG && self.visitor.crowd.is_submitting() {
+            while self.visitor.crowd.backlog.load(Ordering::Relaxed) > BACKLOG
+                && self.visitor.crowd.is_submitting()
+            {
                 thread::sleep(PAUSE);
             }
             if !self.visitor.crowd.is_submitting() {
@@ -284,11 +289,17 @@ impl Client {
     }
 }
 
-/// An operator who revives dead letters, lets agents out of quarantine, and takes a task back now and then.
+/// An operator who counts what is open, revives dead letters, lets agents out of quarantine, and takes a task back now
+/// and then.
 pub(crate) fn operator(crowd: &Arc<Crowd>, stream: usize) -> JoinHandle<()> {
     let mut visitor = crowd.visitor(stream);
     thread::spawn(move || {
         while visitor.crowd.is_working() {
+            if let Some(status) = visitor.ask("GET", "/api/status", &Value::Null) {
+                let tasks = &status.good()["tasks"];
+                let open = ["pending", "blocked", "in_progress"].map(|state| tasks[state].as_u64().unwrap());
+                visitor.crowd.backlog.store(open.iter().sum(), Ordering::Relaxed);
+            }
             visit(&mut visitor, "/api/tasks?status=failed", "/api/tasks", "retry", 1);
             visit(
                 &mut visitor,

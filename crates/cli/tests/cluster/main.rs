@@ -17,9 +17,12 @@ mod deaf;
 mod dice;
 mod faults;
 mod follower;
+mod locked;
 mod peers;
+mod processes;
 mod race;
 mod servers;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod wake;

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -102,6 +103,15 @@ impl Start {
             }
             thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// A command of the binary that talks to one of the servers.
+    pub(crate) fn command(&self, api: &Api) -> Command {
+        let mut command = adjutant(&self.directory);
+        command
+            .env("ADJUTANT_URL", format!("http://{}", api.address))
+            .env("ADJUTANT_TOKEN", &self.token);
+        command
     }
 
     fn api(&self, server: &Server) -> Api {

@@ -234,6 +234,12 @@ impl Program {
         Self(Some(command.spawn().unwrap()))
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        let child = self.0.as_mut().unwrap();
+        child.try_wait().unwrap().is_some()
+    }
+
     /// SIGTERM, and what it gave in the end.
     pub fn terminate(mut self) -> Ran {
         let child = self.0.take().unwrap();
