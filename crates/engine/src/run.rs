@@ -485,7 +485,7 @@ impl<S: Store> Run<S> {
             Err(error) => {
                 self.note(&error);
                 return match error {
-                    NotTaken::Unknown(why) => Err(self.lost(why)),
+                    NotTaken::Unknown(why) => Err(lost(why)),
                     error => Ok(Begun::Not(requests, Some(error))),
                 };
             }
@@ -511,7 +511,7 @@ impl<S: Store> Run<S> {
             Err(error) => {
                 self.note(&error);
                 return match error {
-                    NotTaken::Unknown(why) => Err(self.lost(why)),
+                    NotTaken::Unknown(why) => Err(lost(why)),
                     error => Ok(Begun::Not(requests, Some(error))),
                 };
             }
@@ -543,7 +543,7 @@ impl<S: Store> Run<S> {
             Err(error) => {
                 self.note(&error);
                 if let NotTaken::Unknown(why) = error {
-                    return Err(self.lost(why));
+                    return Err(lost(why));
                 }
                 self.take_again(&requests, Some(error))?;
                 Ok(false)
@@ -557,11 +557,6 @@ impl<S: Store> Run<S> {
             NotTaken::Bug(_) => self.tally.met_a_bug(),
             NotTaken::Unknown(_) => {}
         }
-    }
-
-    fn lost(&self, why: String) -> Failure {
-        tracing::error!(%why, "the outcome of a commit is unknown: the server ends");
-        Failure::Unknown(why)
     }
 
     fn one_by_one(&mut self, requests: &[Request]) -> Result<(), Failure> {
@@ -595,7 +590,7 @@ impl<S: Store> Run<S> {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(NotTaken::Unknown(why)) => {
-                    return Err(self.lost(why));
+                    return Err(lost(why));
                 }
                 other => return Ok(other),
             }
@@ -732,6 +727,11 @@ impl<S: Store> Run<S> {
         }
         Ok(())
     }
+}
+
+fn lost(why: String) -> Failure {
+    tracing::error!(%why, "the outcome of a commit is unknown: the server ends");
+    Failure::Unknown(why)
 }
 
 /// Whether a command of this kind is among the requests.

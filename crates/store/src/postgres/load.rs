@@ -24,7 +24,7 @@ use super::codec::{
     read_counter, read_delivery, read_order, read_policy, read_replay, read_task, read_webhook, scope,
 };
 use super::presence::Presence;
-use super::session::{Batch, Frame, IMPATIENT, Session};
+use super::session::{Batch, Frame, IMPATIENT, Session, Value};
 use super::statements::Sql;
 use super::{Classes, Failure, Seen, Written};
 use crate::encoding::{self, int};
@@ -74,7 +74,7 @@ struct Places {
     scopes: Option<usize>,
     claims: Option<usize>,
     classes: Option<usize>,
-    windows: Vec<usize>,
+    windows: Option<usize>,
     /// So many tasks of each were asked for, and one more.
     stretch: usize,
     wanters: Vec<usize>,
@@ -264,20 +264,27 @@ impl Loading<'_> {
     fn ask_lists(&self, wanted: &Wanted, batch: &mut Batch, places: &mut Places) {
         places.stretch = self.stretch();
         let stretch = int(WINDOW_STRETCH as u64);
-        for (queue, after) in &wanted.windows {
-            let (priority, key) = behind(*after);
-            for sql in [Sql::LockWindow, Sql::Window] {
-                places.windows.push(batch.ask(
-                    sql,
-                    vec![
-                        Box::new(queue.class.0),
-                        Box::new(encoding::gate(queue.gate.as_ref())),
-                        Box::new(priority),
-                        Box::new(key),
-                        Box::new(int(places.stretch as u64 + 1)),
-                    ],
-                ));
+        if !wanted.windows.is_empty() {
+            let (mut classes, mut gates) = (Vec::new(), Vec::new());
+            let (mut priorities, mut keys) = (Vec::new(), Vec::new());
+            for (queue, after) in &wanted.windows {
+                let (priority, key) = behind(*after);
+                classes.push(queue.class.0);
+                gates.push(encoding::gate(queue.gate.as_ref()));
+                priorities.push(priority);
+                keys.push(key);
             }
+            let values = || -> Vec<Value> {
+                vec![
+                    Box::new(classes.clone()),
+                    Box::new(gates.clone()),
+                    Box::new(priorities.clone()),
+                    Box::new(keys.clone()),
+                    Box::new(int(places.stretch as u64 + 1)),
+                ]
+            };
+            places.windows = Some(batch.ask(Sql::LockWindows, values()));
+            batch.ask(Sql::Windows, values());
         }
         for (lock, after) in &wanted.wanters {
             let (priority, key) = behind(*after);
@@ -473,8 +480,11 @@ impl Loading<'_> {
         places: &Places,
         rows: &mut Rows,
     ) -> Result<(), Failure> {
-        for ((queue, _), place) in wanted.windows.iter().zip(places.windows.chunks(2)) {
-            let (locked, all) = (&answers[place[0]], &answers[place[1]]);
+        let [mut locked, mut all] = places
+            .windows
+            .map_or([&[][..], &[][..]], |place| [&answers[place], &answers[place + 1]]);
+        for (number, (queue, _)) in (1_i64..).zip(&wanted.windows) {
+            let (locked, all) = (take_place(&mut locked, number)?, take_place(&mut all, number)?);
             let mut orders = Vec::with_capacity(locked.len());
             for row in locked {
                 orders.push(order_of(row)?);
@@ -671,6 +681,19 @@ impl Loading<'_> {
         }
         Ok(())
     }
+}
+
+/// Of rows that are in order of their last column, a place: those of the next one.
+fn take_place<'a>(rows: &mut &'a [Row], place: i64) -> Result<&'a [Row], Failure> {
+    let mut count = 0;
+    while let Some(row) = rows.get(count)
+        && column::<i64>(row, row.len() - 1)? == place
+    {
+        count += 1;
+    }
+    let (taken, rest) = rows.split_at(count);
+    *rows = rest;
+    Ok(taken)
 }
 
 /// `name, version, policy, counter`.

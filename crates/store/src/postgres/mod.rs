@@ -4,7 +4,8 @@
 //! different servers follow one another. `load` says what is locked in which order, `commit` what is written in
 //! which order, `presence` why signs of life are not written, `herald` how servers hear of each other's commits.
 //!
-//! - A turn is a transaction (READ COMMITTED) with a handful of round trips, whatever its size.
+//! - A turn is a transaction (READ COMMITTED) with two or three round trips, whatever its size; the next one is begun on a
+//!   second connection while its commit is under way.
 //! - `now` is the database's, read after the last lock, and never before what was committed last.
 //! - A turn that another one was in the way of is [busy](StoreError::Busy): it is taken again.
 //! - When the answer to a COMMIT is lost, the number of the turn in this server's row tells what came of it.

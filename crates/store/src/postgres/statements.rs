@@ -63,10 +63,20 @@ statements! {
     ClassesById = "SELECT id, demand FROM class WHERE id = ANY($1::bigint[])";
 
     // ---- load: whatever is there ----
-    LockWindow = concat!("SELECT ", task_columns!(), " FROM task WHERE ready AND class = $1 AND gate = $2 \
-        AND (priority, key) > ($3::smallint, $4::bigint) ORDER BY priority, key LIMIT $5 FOR UPDATE SKIP LOCKED");
-    Window = "SELECT key FROM task WHERE ready AND class = $1 AND gate = $2 \
-        AND (priority, key) > ($3::smallint, $4::bigint) ORDER BY priority, key LIMIT $5";
+    LockWindows = concat!("SELECT ", task_columns!(), ", named.place \
+        FROM unnest($1::bigint[], $2::text[], $3::smallint[], $4::bigint[]) WITH ORDINALITY \
+        AS named (class, gate, priority, key, place) CROSS JOIN LATERAL (SELECT * FROM task \
+        WHERE ready AND task.class = named.class AND task.gate = named.gate \
+        AND (task.priority, task.key) > (named.priority, named.key) \
+        ORDER BY task.priority, task.key LIMIT $5 FOR UPDATE SKIP LOCKED) AS task \
+        ORDER BY named.place, task.priority, task.key");
+    Windows = "SELECT task.key, named.place \
+        FROM unnest($1::bigint[], $2::text[], $3::smallint[], $4::bigint[]) WITH ORDINALITY \
+        AS named (class, gate, priority, key, place) CROSS JOIN LATERAL (SELECT priority, key FROM task \
+        WHERE ready AND task.class = named.class AND task.gate = named.gate \
+        AND (task.priority, task.key) > (named.priority, named.key) \
+        ORDER BY task.priority, task.key LIMIT $5) AS task \
+        ORDER BY named.place, task.priority, task.key";
     Wanters = "SELECT priority, task FROM want WHERE lock = $1 AND (priority, task) > ($2::smallint, $3::bigint) \
         ORDER BY priority, task LIMIT $4";
     Dependents = "SELECT dependent, state FROM edge WHERE dependency = $1 AND dependent > $2 \

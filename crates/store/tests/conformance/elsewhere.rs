@@ -17,7 +17,7 @@ use crate::play::{Play, by, complete, register, submit, sync};
 const FEW: usize = 8;
 
 /// Has the same happen in memory and on PostgreSQL, each with two servers.
-fn on_two_servers(happen: impl Happen) {
+fn on_two_servers(happen: &impl Happen) {
     let first = Memory::shared();
     let second = first.another();
     happen.between(
@@ -49,7 +49,7 @@ macro_rules! between_servers {
             impl Happen for Story {
                 fn between<S: Store>(&self, $here: &mut Play<S>, $there: &mut Play<S>) $story
             }
-            on_two_servers(Story);
+            on_two_servers(&Story);
         }
     };
 }
