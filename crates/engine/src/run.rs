@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::handle::{Handle, Letter, Mail, Refusal};
 use crate::readers::{MAX_READERS, Readers, stopped, storage};
 use crate::submissions::{Submissions, Submitted};
 use crate::tally::Tally;
-use crate::turns::{Finish, NotTaken, Taken, Turns, is_growth, storage_low};
+use crate::turns::{NotTaken, Taken, Turns, is_growth, storage_low};
 use crate::watch::{Turn, Watchers};
 
 /// Requests that wait for their turn; more are refused at once, so that memory stays bounded.
@@ -148,7 +148,6 @@ impl Engine {
             tally: Arc::clone(&tally),
             watchers: Watchers::default(),
             pace: Pace::default(),
-            under_way: None,
         };
         let thread = std::thread::Builder::new()
             .name("turns".into())
@@ -232,23 +231,6 @@ struct Run<S> {
     watchers: Watchers,
     /// What the last turn took.
     pace: Pace,
-    under_way: Option<UnderWay>,
-}
-
-/// A turn whose commit is under way. Nobody is told of it before it is durable; meanwhile the next one is decided.
-struct UnderWay {
-    requests: Vec<Request>,
-    taken: Taken,
-    deciding: Duration,
-    began: Instant,
-}
-
-/// What came of the first try of a turn.
-enum Begun {
-    /// It was taken, or its commit is under way.
-    Well,
-    /// It is to be taken again, or refused; without a reason of its own where the turn before it was not committed.
-    Not(Vec<Request>, Option<NotTaken>),
 }
 
 /// What the halves of a turn took.
@@ -300,28 +282,18 @@ impl<S: Store> Run<S> {
             } else {
                 Duration::ZERO
             };
-            let mail = match self.mail.try_recv() {
-                Err(TryRecvError::Empty) if self.under_way.is_some() => {
-                    // Nobody else has anything to say: those who wait for it are answered first.
-                    self.land()?;
-                    continue;
-                }
-                Err(TryRecvError::Empty) => self.mail.recv_timeout(pause),
-                Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
-                Ok(mail) => Ok(mail),
-            };
-            let (mut letters, stop) = match mail {
-                Ok(Mail::Letter(letter)) => self.gather(letter)?,
+            let (mut letters, stop) = match self.mail.recv_timeout(pause) {
+                Ok(Mail::Letter(letter)) => self.gather(letter),
                 Ok(Mail::News(news)) => {
                     let letter = self.news(news);
-                    self.gather(Box::new(letter))?
+                    self.gather(Box::new(letter))
                 }
                 Ok(Mail::Watch(watcher)) => {
                     self.watchers.add(watcher);
                     continue;
                 }
                 Ok(Mail::Dismiss) => {
-                    self.dismiss()?;
+                    self.dismiss();
                     continue;
                 }
                 Ok(Mail::Stop) | Err(RecvTimeoutError::Disconnected) => (Vec::new(), true),
@@ -345,18 +317,18 @@ impl<S: Store> Run<S> {
                 self.turn(letters)?;
             }
             if !stop && self.clock.now() >= self.forgetting.next() {
-                self.land()?;
                 let now = self.clock.now();
                 self.forgetting.go_on(&mut self.turns, &self.tally, now)?;
             }
             if stop {
-                return self.farewell();
+                self.farewell();
+                return Ok(());
             }
         }
     }
 
     /// Whatever has arrived by now is one turn; submissions are set aside.
-    fn gather(&mut self, first: Box<Letter>) -> Result<(Vec<Letter>, bool), Failure> {
+    fn gather(&mut self, first: Box<Letter>) -> (Vec<Letter>, bool) {
         let mut letters = Vec::new();
         letters.extend(self.submissions.set_aside(*first));
         while letters.len() < MAX_TURN {
@@ -365,14 +337,14 @@ impl<S: Store> Run<S> {
                 Ok(Mail::News(news)) => letters.push(self.news(news)),
                 Ok(Mail::Watch(watcher)) => self.watchers.add(watcher),
                 Ok(Mail::Dismiss) => {
-                    self.dismiss()?;
+                    self.dismiss();
                     break;
                 }
-                Ok(Mail::Stop) => return Ok((letters, true)),
+                Ok(Mail::Stop) => return (letters, true),
                 Err(_) => break,
             }
         }
-        Ok((letters, false))
+        (letters, false)
     }
 
     /// Another server has committed something: readers of events go on, and whoever waits here for it is answered.
@@ -441,121 +413,17 @@ impl<S: Store> Run<S> {
                 self.waiting.insert(request.ticket, reply);
             }
         }
-        match self.begin(requests)? {
-            Begun::Well => Ok(()),
-            Begun::Not(requests, why) => self.take_again(&requests, why),
-        }
-    }
-
-    /// Takes a turn that did not come to be at the first try, where that may help.
-    fn take_again(&mut self, requests: &[Request], why: Option<NotTaken>) -> Result<(), Failure> {
         let is_crowd = requests.len() > 1;
-        let busy = if is_crowd { CROWD_PATIENCE } else { BUSY_PATIENCE };
-        let tried = match why {
-            Some(NotTaken::Store(error)) if self.patience(&error, busy).is_zero() => {
-                Err(NotTaken::Store(error))
-            }
-            Some(bug @ NotTaken::Bug(_)) => Err(bug),
-            _ => self.try_turn(requests, busy)?,
-        };
-        match tried {
+        match self.try_turn(&requests, if is_crowd { CROWD_PATIENCE } else { BUSY_PATIENCE })? {
             Err(NotTaken::Bug(why)) if is_crowd => {
                 tracing::error!(%why, "a turn was discarded by a bug: its requests are taken one by one");
-                self.one_by_one(requests)
+                self.one_by_one(&requests)
             }
             Err(NotTaken::Store(StoreError::Busy(why))) if is_crowd => {
                 tracing::warn!(%why, "another server was in the way of a turn: its requests are taken one by one");
-                self.one_by_one(requests)
+                self.one_by_one(&requests)
             }
-            tried => self.end_turn(requests, tried),
-        }
-    }
-
-    /// Takes a turn up to its commit, while that of the one before it is under way.
-    fn begin(&mut self, requests: Vec<Request>) -> Result<Begun, Failure> {
-        let began = Instant::now();
-        let now = self.clock.now();
-        let prepared = self.turns.prepare(&requests, now);
-        let deciding = began.elapsed();
-        let has_landed = self.land()?;
-        let outcome = match prepared {
-            // It was decided on top of what did not come to be.
-            Ok(_) if !has_landed => return Ok(Begun::Not(requests, None)),
-            Ok(outcome) => outcome,
-            Err(error) => {
-                self.note(&error);
-                return match error {
-                    NotTaken::Unknown(why) => Err(lost(why)),
-                    error => Ok(Begun::Not(requests, Some(error))),
-                };
-            }
-        };
-        let began = Instant::now();
-        match self.turns.begin_finish(outcome) {
-            Ok(Finish::Done(taken)) => {
-                self.pace = Pace {
-                    deciding,
-                    committing: began.elapsed(),
-                };
-                self.settle(&requests, taken);
-            }
-            Ok(Finish::UnderWay(taken)) => {
-                self.count_pass(&requests, &taken);
-                self.under_way = Some(UnderWay {
-                    requests,
-                    taken,
-                    deciding,
-                    began,
-                });
-            }
-            Err(error) => {
-                self.note(&error);
-                return match error {
-                    NotTaken::Unknown(why) => Err(lost(why)),
-                    error => Ok(Begun::Not(requests, Some(error))),
-                };
-            }
-        }
-        Ok(Begun::Well)
-    }
-
-    /// Ends the turn whose commit is under way. Says whether it was committed as it was, so that what was prepared
-    /// meanwhile holds; if not, it is taken again.
-    fn land(&mut self) -> Result<bool, Failure> {
-        let Some(under_way) = self.under_way.take() else {
-            return Ok(true);
-        };
-        let UnderWay {
-            requests,
-            taken,
-            deciding,
-            began,
-        } = under_way;
-        match self.turns.end_finish(taken) {
-            Ok(taken) => {
-                self.pace = Pace {
-                    deciding,
-                    committing: began.elapsed(),
-                };
-                self.tell(&requests, taken);
-                Ok(true)
-            }
-            Err(error) => {
-                self.note(&error);
-                if let NotTaken::Unknown(why) = error {
-                    return Err(lost(why));
-                }
-                self.take_again(&requests, Some(error))?;
-                Ok(false)
-            }
-        }
-    }
-
-    fn note(&self, error: &NotTaken) {
-        match error {
-            NotTaken::Store(error) => self.tally.failed(error),
-            NotTaken::Bug(_) => self.tally.met_a_bug(),
-            NotTaken::Unknown(_) => {}
+            tried => self.end_turn(&requests, tried),
         }
     }
 
@@ -590,7 +458,8 @@ impl<S: Store> Run<S> {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(NotTaken::Unknown(why)) => {
-                    return Err(lost(why));
+                    tracing::error!(%why, "the outcome of a commit is unknown: the server ends");
+                    return Err(Failure::Unknown(why));
                 }
                 other => return Ok(other),
             }
@@ -613,7 +482,9 @@ impl<S: Store> Run<S> {
                     committing: decided.elapsed(),
                 }
             }
-            Err(error) => self.note(error),
+            Err(NotTaken::Store(error)) => self.tally.failed(error),
+            Err(NotTaken::Bug(_)) => self.tally.met_a_bug(),
+            Err(NotTaken::Unknown(_)) => {}
         }
         taken
     }
@@ -628,22 +499,13 @@ impl<S: Store> Run<S> {
     }
 
     /// A turn was taken, and with it the pass that was part of it.
-    fn settle(&mut self, requests: &[Request], taken: Taken) {
-        self.count_pass(requests, &taken);
-        self.tell(requests, taken);
-    }
-
-    fn count_pass(&mut self, requests: &[Request], taken: &Taken) {
+    fn settle(&mut self, requests: &[Request], mut taken: Taken) {
+        let changes = std::mem::take(&mut taken.changes);
+        self.tally.committed(&changes);
         if has(requests, &Command::Pass) {
             let now = self.clock.now();
             self.passes.taken(taken.skipped, now);
         }
-    }
-
-    /// A turn is durable: whoever is to know of it is told.
-    fn tell(&mut self, requests: &[Request], mut taken: Taken) {
-        let changes = std::mem::take(&mut taken.changes);
-        self.tally.committed(&changes);
         self.publish(taken);
         self.watchers.tell(&Turn {
             requests: requests.len(),
@@ -708,30 +570,22 @@ impl<S: Store> Run<S> {
     }
 
     /// Tells everybody who waits that there is nothing. Only syncs wait beyond their turn.
-    fn dismiss(&mut self) -> Result<(), Failure> {
-        self.land()?;
+    fn dismiss(&mut self) {
         self.dismissed = true;
         for (_, reply) in std::mem::take(&mut self.waiting) {
             answer(Some(reply), Ok(Answer::Sync(Box::new(nothing(self.lease_ttl)))));
         }
-        Ok(())
     }
 
     /// Answers who waits, and refuses what comes too late.
-    fn farewell(&mut self) -> Result<(), Failure> {
-        self.dismiss()?;
+    fn farewell(&mut self) {
+        self.dismiss();
         while let Ok(mail) = self.mail.try_recv() {
             if let Mail::Letter(letter) = mail {
                 answer(letter.reply, Err(stopped()));
             }
         }
-        Ok(())
     }
-}
-
-fn lost(why: String) -> Failure {
-    tracing::error!(%why, "the outcome of a commit is unknown: the server ends");
-    Failure::Unknown(why)
 }
 
 /// Whether a command of this kind is among the requests.

@@ -9,10 +9,10 @@ use adjutant_core::decide::{Decision, Outcome, Verdict, decide, foresee};
 use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::{Changes, Wanted};
-use adjutant_core::set::{Aside, Settings, WorkingSet};
+use adjutant_core::set::{Settings, WorkingSet};
 use adjutant_core::task::{Body, Queue, TaskKey};
 use adjutant_core::time::{Span, Timestamp};
-use adjutant_store::{Commit, CommitError, Forgotten, Store, StoreError};
+use adjutant_store::{CommitError, Forgotten, Store, StoreError};
 
 use crate::bodies::Bodies;
 
@@ -38,15 +38,6 @@ pub struct Taken {
     pub changes: Changes,
 }
 
-/// How far a turn has come.
-#[derive(Debug)]
-pub enum Finish {
-    /// It was taken.
-    Done(Taken),
-    /// Its commit is under way: nobody may be told of it yet.
-    UnderWay(Taken),
-}
-
 /// Why a turn was not taken. Nothing was changed, unless that is what is not known.
 #[derive(Debug)]
 pub enum NotTaken {
@@ -68,8 +59,6 @@ pub struct Turns<S> {
     foreseen: Wanted,
     /// What this turn has named so far.
     named: Wanted,
-    /// Of the turn whose commit is under way: what it did aside from the store, and what it named.
-    under_way: Option<(Aside, Wanted)>,
     /// Queues in whose front the last pass has found something: the next one most likely looks there as well.
     lively: BTreeSet<Queue>,
 }
@@ -87,7 +76,6 @@ impl<S: Store> Turns<S> {
             bodies: Bodies::default(),
             foreseen: Wanted::default(),
             named: Wanted::default(),
-            under_way: None,
             lively: BTreeSet::new(),
         })
     }
@@ -195,18 +183,6 @@ impl<S: Store> Turns<S> {
     /// # Errors
     /// See [`NotTaken`].
     pub fn finish(&mut self, outcome: Outcome) -> Result<Taken, NotTaken> {
-        match self.begin_finish(outcome)? {
-            Finish::Done(taken) => Ok(taken),
-            Finish::UnderWay(taken) => self.end_finish(taken),
-        }
-    }
-
-    /// Begins to commit what was decided. What is under way then is to be [ended](Self::end_finish) before the next turn
-    /// is committed; until then that one can be prepared.
-    ///
-    /// # Errors
-    /// See [`NotTaken`].
-    pub fn begin_finish(&mut self, outcome: Outcome) -> Result<Finish, NotTaken> {
         let shared = self.store.is_shared();
         let mut changes = self.set.take_changes(shared);
         let mut taken = Taken {
@@ -216,22 +192,24 @@ impl<S: Store> Turns<S> {
             skipped: self.set.skipped(),
             changes: Changes::default(),
         };
-        let mut is_under_way = false;
         if changes.is_empty() {
             self.store.abandon();
         } else {
-            match self.store.begin_commit(&changes) {
-                Ok(Commit::Done(seq)) => taken.last_seq = Some(seq),
-                Ok(Commit::UnderWay) => is_under_way = true,
-                Err(error) => {
+            match self.store.commit(&changes) {
+                Ok(seq) => taken.last_seq = Some(seq),
+                Err(CommitError::RolledBack(StoreError::Broken(why))) => {
                     self.give_up();
-                    let named = std::mem::take(&mut self.named);
-                    return Err(self.not_committed(error, named));
+                    return Err(NotTaken::Bug(why));
                 }
+                Err(CommitError::RolledBack(error)) => {
+                    self.give_up();
+                    if matches!(error, StoreError::Busy(_)) {
+                        self.foreseen = std::mem::take(&mut self.named);
+                    }
+                    return Err(NotTaken::Store(error));
+                }
+                Err(CommitError::Unknown(why)) => return Err(NotTaken::Unknown(why)),
             }
-        }
-        if is_under_way {
-            self.under_way = Some((self.set.aside(), std::mem::take(&mut self.named)));
         }
         for (key, body) in std::mem::take(&mut changes.bodies) {
             self.bodies.put(key, body);
@@ -239,44 +217,7 @@ impl<S: Store> Turns<S> {
         taken.changes = changes;
         self.settle();
         self.fill_bodies(&mut taken.answers);
-        Ok(if is_under_way {
-            Finish::UnderWay(taken)
-        } else {
-            Finish::Done(taken)
-        })
-    }
-
-    /// Waits for what is under way. Should it not be committed, what was prepared meanwhile is given up with it.
-    ///
-    /// # Errors
-    /// See [`NotTaken`].
-    pub fn end_finish(&mut self, mut taken: Taken) -> Result<Taken, NotTaken> {
-        let ended = self.store.end_commit();
-        let (aside, named) = self.under_way.take().unwrap_or_default();
-        match ended {
-            Ok(seq) => {
-                taken.last_seq = Some(seq);
-                Ok(taken)
-            }
-            Err(error) => {
-                self.give_up();
-                self.set.put_back(aside);
-                Err(self.not_committed(error, named))
-            }
-        }
-    }
-
-    fn not_committed(&mut self, error: CommitError, named: Wanted) -> NotTaken {
-        match error {
-            CommitError::RolledBack(StoreError::Broken(why)) => NotTaken::Bug(why),
-            CommitError::RolledBack(error) => {
-                if matches!(error, StoreError::Busy(_)) {
-                    self.foreseen = named;
-                }
-                NotTaken::Store(error)
-            }
-            CommitError::Unknown(why) => NotTaken::Unknown(why),
-        }
+        Ok(taken)
     }
 
     /// Between turns: has the store forget a batch of what is over and not kept.

@@ -71,15 +71,6 @@ pub enum CommitError {
     Unknown(String),
 }
 
-/// How far a commit has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Commit {
-    /// It is durable; this is the number of its last event.
-    Done(u64),
-    /// It is under way.
-    UnderWay,
-}
-
 /// How much room a store has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Space {
@@ -152,25 +143,6 @@ pub trait Store: Send {
     /// # Errors
     /// See [`CommitError`].
     fn commit(&mut self, changes: &Changes) -> Result<u64, CommitError>;
-
-    /// Begins to write the changes of a turn. Where the store can, it does the rest by itself: then the next load begins
-    /// another turn, on top of this one, and [`Self::end_commit`] tells what came of it. That is to be asked before
-    /// anything else is committed or forgotten.
-    ///
-    /// # Errors
-    /// See [`CommitError`].
-    fn begin_commit(&mut self, changes: &Changes) -> Result<Commit, CommitError> {
-        self.commit(changes).map(Commit::Done)
-    }
-
-    /// Waits for the end of a commit that is under way, and gives the number of its last event. When it was rolled back,
-    /// so is the turn that was begun on top of it.
-    ///
-    /// # Errors
-    /// See [`CommitError`].
-    fn end_commit(&mut self) -> Result<u64, CommitError> {
-        Err(StoreError::Broken("no commit is under way".into()).into())
-    }
 
     /// Between turns: forgets a bounded part of what is over and [not kept](adjutant_core::retention), in a transaction
     /// of its own. A task goes whole, with its attempts, texts and dependencies; its ledger lines go into the archive

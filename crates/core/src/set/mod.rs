@@ -247,15 +247,6 @@ pub struct WorkingSet {
     skipped: bool,
 }
 
-/// What a turn did to what belongs to this server and not to the store: who waits here, and what is looked at when.
-#[derive(Debug, Default)]
-pub struct Aside {
-    waiters: Vec<(AgentId, Option<Arc<Waiter>>)>,
-    told: Vec<(AgentId, Option<Told>)>,
-    popped: Vec<AgentId>,
-    new_hour: bool,
-}
-
 #[derive(Debug, Default)]
 struct EdgeList {
     dependents: BTreeSet<TaskKey>,

@@ -1,11 +1,10 @@
 //! The turn as a whole: marks, taking back, gathering changes, and what stays in memory after it.
 
 use super::rows::Changes;
-use super::{Aside, Mark, Told, WorkingSet, table};
+use super::{Mark, WorkingSet, table};
 use crate::agent::Agent;
 use crate::attempt::Attempt;
 use crate::limit::Scope;
-use crate::name::AgentId;
 use crate::task::Task;
 use crate::time::{Span, Timestamp};
 
@@ -136,7 +135,10 @@ impl WorkingSet {
         self.cursors_next = None;
         self.opened_next.clear();
         for (agent, told) in std::mem::take(&mut self.told_before).into_iter().rev() {
-            self.restore_told(agent, told);
+            match told {
+                Some(told) => self.told_strange.insert(agent, told),
+                None => self.told_strange.remove(&agent),
+            };
         }
         // Nothing of this turn was stored: its keys are free again, so that deciding again asks for the same rows.
         self.newest = self.newest_before_turn;
@@ -278,43 +280,6 @@ impl WorkingSet {
         self.opened.clear();
         self.popped.clear();
         self.forget_before = None;
-    }
-
-    /// What this turn did to what belongs to this server, as it was before: in case that the turn, whose
-    /// [successor](Self::successor) goes on meanwhile, is not stored after all.
-    pub fn aside(&self) -> Aside {
-        let waiters = self.waiters.changes();
-        Aside {
-            waiters: waiters.map(|change| (change.key, change.before)).collect(),
-            told: self.told_before.clone(),
-            popped: self.popped.clone(),
-            new_hour: self.new_hour,
-        }
-    }
-
-    /// Puts back what belongs to this server as it was before a turn that was not stored.
-    pub fn put_back(&mut self, aside: Aside) {
-        for (id, waiter) in aside.waiters {
-            self.waiters.evict(&id);
-            if let Some(waiter) = waiter {
-                self.waiters.absorb(id, Some(waiter));
-            }
-        }
-        for (agent, told) in aside.told.into_iter().rev() {
-            self.restore_told(agent, told);
-        }
-        for agent in aside.popped {
-            self.timers.set(&agent, self.last_now);
-        }
-        self.new_hour |= aside.new_hour;
-        self.wake_task_at(self.last_now);
-    }
-
-    fn restore_told(&mut self, agent: AgentId, told: Option<Told>) {
-        match told {
-            Some(told) => self.told_strange.insert(agent, told),
-            None => self.told_strange.remove(&agent),
-        };
     }
 
     /// Carries over to the next turn's set what belongs to this server and not to the store: who waits, timers, and

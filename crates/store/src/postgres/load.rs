@@ -26,7 +26,7 @@ use super::codec::{
 use super::presence::Presence;
 use super::session::{Batch, Frame, IMPATIENT, Session, Value};
 use super::statements::Sql;
-use super::{Classes, Failure, Seen, Written};
+use super::{Classes, Failure, Seen};
 use crate::encoding::{self, int};
 
 /// The tasks that wait in a queue are counted up to here.
@@ -46,8 +46,6 @@ pub(super) struct Loading<'a> {
     /// Whether scopes without limits are locked as well.
     pub(super) careful: bool,
     pub(super) frame: Frame,
-    /// What the turn before writes, if its commit is still under way: what is not locked is read as it will be.
-    pub(super) written: Option<&'a Written>,
     /// What time it is there.
     pub(super) now: Timestamp,
     /// How many tasks the agents of this turn could take, as far as is known.
@@ -105,7 +103,7 @@ impl Loading<'_> {
         let answers = self.session.run(|live| live.send(frame, batch))?;
         let mut rows = Rows::default();
         self.read_now(&answers, &mut rows)?;
-        self.named(wanted, &answers, &places, &mut rows)?;
+        self.named(&answers, &places, &mut rows)?;
         if let Some(place) = places.takers {
             self.takers(wanted, &answers[place..place + 3], &mut rows)?;
         }
@@ -348,13 +346,7 @@ impl Loading<'_> {
         *self.places = Some(self.places.unwrap_or(0).saturating_add(room));
     }
 
-    fn named(
-        &mut self,
-        wanted: &Wanted,
-        answers: &[Vec<Row>],
-        places: &Places,
-        rows: &mut Rows,
-    ) -> Result<(), Failure> {
+    fn named(&mut self, answers: &[Vec<Row>], places: &Places, rows: &mut Rows) -> Result<(), Failure> {
         let of = |place: Option<usize>| place.map_or(&[][..], |place| answers[place].as_slice());
         for row in of(places.replays) {
             let key = ReplayKey {
@@ -383,13 +375,6 @@ impl Loading<'_> {
             let kind = encoding::read_kind(row.try_get(0)?, row.try_get(1)?).map_err(broken)?;
             let samples = encoding::read_json(row.try_get(2)?).map_err(broken)?;
             rows.experiences.push((kind, Arc::new(Experience { samples })));
-        }
-        if let Some(written) = self.written {
-            let wanted = wanted.experiences.iter();
-            for (kind, experience) in wanted.filter_map(|kind| written.experiences.get_key_value(kind)) {
-                rows.experiences.retain(|(other, _)| other != kind);
-                rows.experiences.push((kind.clone(), Arc::clone(experience)));
-            }
         }
         for row in of(places.locks) {
             rows.locks
@@ -460,11 +445,6 @@ impl Loading<'_> {
     fn scope(&mut self, row: &Row, locked: bool, rows: &mut Rows) -> Result<(), Failure> {
         let (scope, mut seen) = read_scope(row)?;
         seen.locked = locked;
-        if let Some(counter) = self.written.and_then(|written| written.counters.get(&scope))
-            && !locked
-        {
-            seen.counter = Some(Arc::clone(counter));
-        }
         if let Some(policy) = &seen.policy {
             rows.policies.push((scope.clone(), Arc::clone(policy)));
         }

@@ -4,8 +4,7 @@
 //! different servers follow one another. `load` says what is locked in which order, `commit` what is written in
 //! which order, `presence` why signs of life are not written, `herald` how servers hear of each other's commits.
 //!
-//! - A turn is a transaction (READ COMMITTED) with two or three round trips, whatever its size; the next one is begun on a
-//!   second connection while its commit is under way.
+//! - A turn is a transaction (READ COMMITTED) with two or three round trips, whatever its size.
 //! - `now` is the database's, read after the last lock, and never before what was committed last.
 //! - A turn that another one was in the way of is [busy](StoreError::Busy): it is taken again.
 //! - When the answer to a COMMIT is lost, the number of the turn in this server's row tells what came of it.
@@ -32,7 +31,6 @@ use std::time::{Duration, Instant};
 use adjutant_core::agent::Agent;
 use adjutant_core::attempt::AttemptKey;
 use adjutant_core::counter::Counter;
-use adjutant_core::experience::{Experience, Kind};
 use adjutant_core::limit::{Policy, Scope};
 use adjutant_core::name::AgentId;
 use adjutant_core::retention::Retention;
@@ -48,9 +46,9 @@ use self::connect::Config;
 use self::failure::Failure;
 use self::load::Loading;
 use self::presence::{Heard, Presence};
-use self::session::{Batch, Frame, Sent, Session};
+use self::session::{Batch, Frame, Session};
 use self::statements::{Sql, digest};
-use crate::{Commit, CommitError, Forgotten, News, Reader, Store, StoreError};
+use crate::{CommitError, Forgotten, News, Reader, Store, StoreError};
 
 /// A server says that it is there with each commit, and otherwise when something else brings it to the database; but no
 /// more often than that.
@@ -75,44 +73,9 @@ struct Seen {
     counter: Option<Arc<Counter>>,
 }
 
-/// What a turn writes to rows that it has not locked.
-#[derive(Default)]
-struct Written {
-    counters: HashMap<Scope, Arc<Counter>>,
-    experiences: HashMap<Kind, Arc<Experience>>,
-}
-
-impl Written {
-    fn by(changes: &Changes) -> Self {
-        let counters = changes.counters.iter();
-        let experiences = changes.experiences.iter();
-        Self {
-            counters: counters
-                .filter_map(|change| Some((change.key.clone(), change.now.clone()?)))
-                .collect(),
-            experiences: experiences
-                .filter_map(|change| Some((change.key.clone(), change.now.clone()?)))
-                .collect(),
-        }
-    }
-}
-
-/// A commit that was sent, and whose answer is due.
-struct UnderWay {
-    author: Author,
-    sent: Sent,
-    written: Written,
-    /// What was known of the agents that have spoken in it.
-    heard_before: Vec<(AgentId, Option<Heard>)>,
-}
-
 /// One server's connection to the database.
 pub struct Postgres {
-    /// For the turn that is taken.
     turns: Session,
-    /// For the commit of the one before it, which may still be under way. They change places with each turn.
-    commits: Session,
-    under_way: Option<UnderWay>,
     /// For what is done beside the turns, or must stay when a turn does not.
     aside: Session,
     classes: Classes,
@@ -170,9 +133,7 @@ impl Postgres {
             .map_err(|failure| open::unreachable(&config, &failure))?;
         let herald = herald::Herald::start(&config, opened.server);
         Ok(Self {
-            commits: turns.twin(),
             turns,
-            under_way: None,
             aside,
             classes: Classes::default(),
             presence: Presence::new(opened.server),
@@ -284,7 +245,6 @@ impl Postgres {
             presence: &mut self.presence,
             seen: &mut self.seen,
             careful: self.careful,
-            written: self.under_way.as_ref().map(|under_way| &under_way.written),
             frame,
             now: self.now,
             places: &mut self.places,
@@ -330,8 +290,7 @@ impl Postgres {
 
     /// Says that this server is there, now and then.
     fn vouch(&mut self) {
-        // One that is under way does it too, and has the row.
-        if self.under_way.is_some() || self.now < self.vouched_at + VOUCH_INTERVAL {
+        if self.now < self.vouched_at + VOUCH_INTERVAL {
             return;
         }
         let (server, now) = (self.server, self.now.as_micros());
@@ -348,11 +307,11 @@ impl Postgres {
     /// Whether turn `turn` was committed, as far as the database can be asked.
     fn find_outcome(&mut self, turn: i64, failure: &Failure) -> Result<u64, CommitError> {
         tracing::warn!(%failure, "the answer to a commit was lost: the database is asked what came of it");
-        self.commits.hang_up();
+        self.turns.hang_up();
         let began = Instant::now();
         let server = self.server;
         loop {
-            let asked = self.commits.run(|live| async move {
+            let asked = self.turns.run(|live| async move {
                 // The row stays locked by the old connection until what it did is over.
                 let find = "SELECT turn FROM server WHERE id = $1 FOR UPDATE";
                 let Some(row) = live.client.query_opt(find, &[&server]).await? else {
@@ -381,8 +340,7 @@ impl Postgres {
         }
     }
 
-    /// Sends what a turn has changed.
-    fn write(&mut self, changes: &Changes) -> Result<Commit, CommitError> {
+    fn write(&mut self, changes: &Changes) -> Result<u64, CommitError> {
         self.turn += 1;
         let author = Author {
             server: self.server,
@@ -399,7 +357,7 @@ impl Postgres {
             self.careful = false;
             self.remember(changes, heard);
             self.vouch();
-            return Ok(Commit::Done(self.last_seq));
+            return Ok(self.last_seq);
         }
         let is_alone = self.begun && self.in_company == 0;
         self.in_company = self.in_company.saturating_sub(1);
@@ -409,76 +367,31 @@ impl Postgres {
                 Err(failure) => return Err(self.turned_back(failure)),
             };
         }
-        let sent = match self.turns.send_off(Frame::Commit, batch) {
-            Ok(sent) => sent,
+        let ended = self.turns.go_on(|live| live.send(Frame::Commit, batch));
+        let seq = match ended.and_then(|answers| commit::last_seq(&answers)) {
+            Ok(seq) => seq,
+            Err(failure) if failure.leaves_doubt() => {
+                self.turns.wait_for(Some(OUTCOME_ANSWER));
+                let outcome = self.find_outcome(author.turn, &failure);
+                self.turns.wait_for(Some(session::PATIENCE));
+                if outcome.is_err() {
+                    self.end_turn();
+                }
+                outcome?
+            }
+            Err(failure) if failure.is_unmet_condition() => {
+                self.in_company = COMPANY_LASTS;
+                return Err(self.turned_back(Failure::Changed("what is used of its scopes".into())));
+            }
             Err(failure) => return Err(self.turned_back(failure)),
         };
-        std::mem::swap(&mut self.turns, &mut self.commits);
         self.end_turn();
         self.careful = false;
-        // The next turn is taken on top of this one.
-        let heard_before = self.remember(changes, heard);
-        self.under_way = Some(UnderWay {
-            author,
-            sent,
-            written: Written::by(changes),
-            heard_before,
-        });
-        Ok(Commit::UnderWay)
-    }
-
-    /// Waits for what came of the commit that is under way.
-    fn end_write(&mut self) -> Result<u64, CommitError> {
-        let Some(UnderWay {
-            author,
-            sent,
-            heard_before,
-            ..
-        }) = self.under_way.take()
-        else {
-            return Err(StoreError::Broken("no commit is under way".into()).into());
-        };
-        let answers = self.commits.answers(sent);
-        let failure = match answers.and_then(|answers| commit::last_seq(&answers)) {
-            Ok(seq) => return Ok(self.committed(author, seq)),
-            Err(failure) => failure,
-        };
-        // What was begun on top of it does not hold, whatever came of it: its locks may be in the way of the question.
-        self.roll_back();
-        let error = if failure.leaves_doubt() {
-            self.commits.wait_for(Some(OUTCOME_ANSWER));
-            let outcome = self.find_outcome(author.turn, &failure);
-            self.commits.wait_for(Some(session::PATIENCE));
-            match outcome {
-                Ok(seq) => return Ok(self.committed(author, seq)),
-                Err(error) => error,
-            }
-        } else {
-            let rolled_back = self
-                .commits
-                .go_on(|live| async { Ok(live.client.batch_execute("ROLLBACK").await?) });
-            if rolled_back.is_err() {
-                self.commits.hang_up();
-            }
-            let mut failure = failure;
-            if failure.is_unmet_condition() {
-                self.in_company = COMPANY_LASTS;
-                failure = Failure::Changed("what is used of its scopes".into());
-            }
-            self.careful = matches!(failure, Failure::Changed(_));
-            commit_error(failure)
-        };
-        for (id, heard) in heard_before.into_iter().rev() {
-            self.presence.remember(&id, heard);
-        }
-        Err(error)
-    }
-
-    fn committed(&mut self, author: Author, seq: u64) -> u64 {
-        self.vouched_at = author.now;
+        self.remember(changes, heard);
+        self.vouched_at = self.now;
         self.last_seq = seq;
         self.herald.tell(seq);
-        seq
+        Ok(seq)
     }
 
     /// Writes all but what others wait for; gives what is left to write.
@@ -500,19 +413,15 @@ impl Postgres {
     fn turned_back(&mut self, failure: Failure) -> CommitError {
         self.careful = matches!(failure, Failure::Changed(_));
         self.roll_back();
-        commit_error(failure)
+        match failure {
+            Failure::Replaced => CommitError::Unknown(failure.to_string()),
+            other => StoreError::from(other).into(),
+        }
     }
 
-    /// Remembers what agents said, and have in hand; gives what was known of what they said before.
-    fn remember(
-        &mut self,
-        changes: &Changes,
-        heard: Vec<(AgentId, Option<Heard>)>,
-    ) -> Vec<(AgentId, Option<Heard>)> {
-        let mut before = Vec::with_capacity(heard.len());
+    fn remember(&mut self, changes: &Changes, heard: Vec<(AgentId, Option<Heard>)>) {
         for (id, heard) in heard {
-            let known = self.presence.remember(&id, heard);
-            before.push((id, known));
+            self.presence.remember(&id, heard);
         }
         for change in &changes.agents {
             match change.now.as_deref() {
@@ -520,25 +429,12 @@ impl Postgres {
                 None => drop(self.in_hand.remove(&change.key)),
             }
         }
-        before
-    }
-}
-
-fn commit_error(failure: Failure) -> CommitError {
-    match failure {
-        Failure::Replaced => CommitError::Unknown(failure.to_string()),
-        other => StoreError::from(other).into(),
     }
 }
 
 impl Drop for Postgres {
     /// A clean end gives the lane back. Whoever was heard here is given a full ttl to appear elsewhere all the same.
     fn drop(&mut self) {
-        if self.under_way.is_some()
-            && let Err(error) = self.end_write()
-        {
-            tracing::debug!(%error, "the last commit before the end came to nothing");
-        }
         self.roll_back();
         let server = self.server;
         let left = self.aside.run(|live| async move {
@@ -575,23 +471,9 @@ impl Store for Postgres {
         })
     }
 
-    fn begin_commit(&mut self, changes: &Changes) -> Result<Commit, CommitError> {
-        if self.under_way.is_some() {
-            return Err(StoreError::Broken("a commit is under way already".into()).into());
-        }
-        self.write(changes)
-    }
-
-    fn end_commit(&mut self) -> Result<u64, CommitError> {
-        self.end_write()
-    }
-
     fn commit(&mut self, changes: &Changes) -> Result<u64, CommitError> {
         if !changes.is_empty() {
-            return match self.begin_commit(changes)? {
-                Commit::Done(seq) => Ok(seq),
-                Commit::UnderWay => self.end_write(),
-            };
+            return self.write(changes);
         }
         self.abandon();
         let last = self.aside.run(|live| async {

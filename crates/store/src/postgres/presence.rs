@@ -135,12 +135,12 @@ impl Presence {
         now.last_seen > before.last_seen || now.last_n != before.last_n
     }
 
-    /// What was said in a turn counts. Gives what was known before.
-    pub(super) fn remember(&mut self, id: &AgentId, heard: Option<Heard>) -> Option<Heard> {
+    /// A turn is committed: what was said in it counts.
+    pub(super) fn remember(&mut self, id: &AgentId, heard: Option<Heard>) {
         match heard {
             Some(heard) => self.heard.insert(id.clone(), heard),
             None => self.heard.remove(id),
-        }
+        };
     }
 
     /// The turn is over.

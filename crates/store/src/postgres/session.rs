@@ -2,13 +2,11 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all, try_join_all};
+use futures_util::future::{LocalBoxFuture as BoxFuture, join_all, try_join_all};
 use tokio::runtime::Runtime;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
@@ -35,7 +33,7 @@ pub(super) const PATIENT: &str = "2s";
 pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A value for a statement.
-pub(super) type Value = Box<dyn ToSql + Sync + Send>;
+pub(super) type Value = Box<dyn ToSql + Sync>;
 
 /// Statements that are sent together: none waits for the answer of the one before.
 #[derive(Default)]
@@ -105,7 +103,7 @@ impl Live {
     pub(super) async fn send(&self, frame: Frame, batch: Batch) -> Result<Vec<Vec<Row>>, Failure> {
         let asked = batch.asked;
         let count = asked.len();
-        let (has_failed, is_committed) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (has_failed, is_committed) = (Cell::new(false), Cell::new(false));
         let begin = async {
             if frame == Frame::Begin {
                 self.client.batch_execute("BEGIN").await?;
@@ -115,8 +113,8 @@ impl Live {
         // A statement whose values cannot be written as the message says fails before anything of it is sent: the database
         // would know nothing of it, and commit the others.
         let commit = async {
-            if frame == Frame::Commit && !has_failed.load(Ordering::Relaxed) {
-                is_committed.store(true, Ordering::Relaxed);
+            if frame == Frame::Commit && !has_failed.get() {
+                is_committed.set(true);
                 self.client.batch_execute("COMMIT").await?;
             }
             Ok(Vec::new())
@@ -128,12 +126,9 @@ impl Live {
             let statement = &self.statements[*sql as usize];
             let has_failed = &has_failed;
             all.push(Box::pin(async move {
-                let values: Vec<&(dyn ToSql + Sync)> = values
-                    .iter()
-                    .map(|value| &**value as &(dyn ToSql + Sync))
-                    .collect();
+                let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value).collect();
                 let answer = self.client.query(statement, &values).await;
-                has_failed.fetch_or(answer.is_err(), Ordering::Relaxed);
+                has_failed.set(has_failed.get() || answer.is_err());
                 answer
             }));
         }
@@ -141,11 +136,7 @@ impl Live {
         // In the order in which they are in the list each is sent, or found impossible to send, when it is looked at first.
         let answers: Result<Vec<_>, _> = join_all(all).await.into_iter().collect();
         let mut answers = answers.map_err(|error| {
-            if frame == Frame::Commit
-                && !is_committed.load(Ordering::Relaxed)
-                && error.code().is_none()
-                && !error.is_closed()
-            {
+            if frame == Frame::Commit && !is_committed.get() && error.code().is_none() && !error.is_closed() {
                 // There is no doubt what came of it.
                 return Failure::Broken(Failure::from(error).to_string());
             }
@@ -157,16 +148,13 @@ impl Live {
     }
 }
 
-/// A batch that was sent, and whose answers are waited for later.
-pub(super) struct Sent(JoinHandle<Result<Vec<Vec<Row>>, Failure>>);
-
 /// One connection, with the thread that asks.
 pub(super) struct Session {
     /// Gone only at the end.
-    runtime: Option<Arc<Runtime>>,
+    runtime: Option<Runtime>,
     config: Config,
     prepares: bool,
-    live: Option<Arc<Live>>,
+    live: Option<Live>,
     /// How long an answer is waited for; none where what is asked may take as long as it takes.
     patience: Option<Duration>,
     /// Whether the connection was given up, because an answer did not come.
@@ -190,47 +178,12 @@ impl Session {
             .build()
             .map_err(|error| Failure::Away(format!("no connection can be made: {error}")))?;
         Ok(Self {
-            runtime: Some(Arc::new(runtime)),
+            runtime: Some(runtime),
             config: config.clone(),
             prepares,
             live: None,
             patience: Some(PATIENCE),
             is_silent: Cell::new(false),
-        })
-    }
-
-    /// Another connection of the same kind. While one is waited for, what was sent on the other goes on.
-    pub(super) fn twin(&self) -> Self {
-        Self {
-            runtime: self.runtime.clone(),
-            config: self.config.clone(),
-            prepares: self.prepares,
-            live: None,
-            patience: self.patience,
-            is_silent: Cell::new(false),
-        }
-    }
-
-    /// Sends a batch on the connection that is there.
-    pub(super) fn send_off(&self, frame: Frame, batch: Batch) -> Result<Sent, Failure> {
-        let (Some(live), Some(runtime)) = (&self.live, &self.runtime) else {
-            return Err(Failure::Away("the connection is lost".into()));
-        };
-        let live = Arc::clone(live);
-        let sent = runtime.spawn(async move { live.send(frame, batch).await });
-        // Once for the batch to be given to the carrier, and once for the carrier to send it.
-        runtime.block_on(async {
-            tokio::task::yield_now().await;
-            tokio::task::yield_now().await;
-        });
-        Ok(Sent(sent))
-    }
-
-    /// Waits for the answers to what was sent.
-    pub(super) fn answers(&self, sent: Sent) -> Result<Vec<Vec<Row>>, Failure> {
-        self.wait(async {
-            let answers = sent.0.await;
-            answers.unwrap_or_else(|error| Err(Failure::Away(format!("it was not sent: {error}"))))
         })
     }
 
@@ -265,7 +218,7 @@ impl Session {
             let prepared = ALL.iter().map(|sql| live.client.prepare(sql));
             Ok(try_join_all(prepared).await?)
         })?;
-        if let Some(live) = self.live.as_mut().and_then(Arc::get_mut) {
+        if let Some(live) = &mut self.live {
             live.statements = statements;
         }
         Ok(())
@@ -279,8 +232,7 @@ impl Session {
         if self.is_lost() {
             self.hang_up();
             let made = self.wait(Live::begin(&self.config, self.prepares));
-            let made = made.map_err(|failure| failure.of_connecting_to(self.config.place()))?;
-            self.live = Some(Arc::new(made));
+            self.live = Some(made.map_err(|failure| failure.of_connecting_to(self.config.place()))?);
         }
         self.go_on(ask)
     }
@@ -315,7 +267,7 @@ impl Session {
 impl Drop for Session {
     /// Whoever drops it may be in the middle of something asynchronous, where a runtime must not be waited for.
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take().and_then(Arc::into_inner) {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }

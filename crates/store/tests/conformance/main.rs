@@ -57,7 +57,6 @@ mod limits;
 mod lists;
 mod outcomes;
 mod outputs;
-mod overlap;
 mod play;
 mod queues;
 mod retention;

@@ -28,19 +28,19 @@ use crate::write::{Write, write};
 /// Long enough to see that somebody waits, and short beside what anybody waits for.
 const MOMENT: Duration = Duration::from_millis(100);
 
-pub(crate) fn database() -> Option<Database> {
+fn database() -> Option<Database> {
     Some(adjutant_postgres_fixture::shared()?.database())
 }
 
-pub(crate) fn open(database: &Database) -> Postgres {
+fn open(database: &Database) -> Postgres {
     Postgres::open(database.url()).expect("the database is opened")
 }
 
-pub(crate) fn load(server: &mut Postgres, ask: impl FnOnce(&mut Wanted)) -> Rows {
+fn load(server: &mut Postgres, ask: impl FnOnce(&mut Wanted)) -> Rows {
     server.load(&wanted(ask)).expect("rows are given")
 }
 
-pub(crate) fn commit(server: &mut Postgres, write: Write) -> u64 {
+fn commit(server: &mut Postgres, write: Write) -> u64 {
     server.commit(&write.changes()).expect("a turn is committed")
 }
 
@@ -58,7 +58,7 @@ fn class(server: &mut Postgres) -> Arc<Class> {
     Arc::clone(&rows.classes[0])
 }
 
-pub(crate) fn booked(scope: &Scope, before: &Counter, jobs: u64) -> Counter {
+fn booked(scope: &Scope, before: &Counter, jobs: u64) -> Counter {
     let mut counter = before.clone();
     let booking = Booking {
         jobs,

@@ -41,9 +41,9 @@ pub(super) fn ask(
 /// Adds a statement over three columns, unless they are empty.
 fn ask_three<A, B, C>(sql: Sql, (a, b, c): (Vec<A>, Vec<B>, Vec<C>), batch: &mut Batch)
 where
-    Vec<A>: ToSql + Sync + Send + 'static,
-    Vec<B>: ToSql + Sync + Send + 'static,
-    Vec<C>: ToSql + Sync + Send + 'static,
+    Vec<A>: ToSql + Sync + 'static,
+    Vec<B>: ToSql + Sync + 'static,
+    Vec<C>: ToSql + Sync + 'static,
 {
     if !a.is_empty() {
         batch.ask(sql, vec![Box::new(a), Box::new(b), Box::new(c)]);
