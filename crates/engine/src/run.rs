@@ -45,8 +45,8 @@ const TICK_PAUSE: Span = Span::from_secs(1);
 const BUSY_PATIENCE: Duration = Duration::from_secs(10);
 /// After so long its requests are taken one by one: only one of them may be in the way of another server.
 const CROWD_PATIENCE: Duration = Duration::from_secs(1);
-/// How long each is tried again then. Whoever comes next waits for it.
-const SINGLE_PATIENCE: Duration = Duration::from_millis(200);
+/// So many that are in the way one after the other: then it is all of them.
+const FEW_IN_THE_WAY: usize = 3;
 /// So long a turn is tried again where the store of several servers cannot be reached.
 const AWAY_PATIENCE: Duration = Duration::from_secs(10);
 /// The longest pause between two tries.
@@ -144,6 +144,7 @@ impl Engine {
                 pause: PASS_PAUSE,
             },
             no_tick_before: Timestamp::EPOCH,
+            news_again: Timestamp::NEVER,
             forgetting: Forgetting::new(retention, first_now),
             tally: Arc::clone(&tally),
             watchers: Watchers::default(),
@@ -226,6 +227,8 @@ struct Run<S> {
     passes: Passes,
     /// After a tick that was not taken there is none for a while: the disk may be full.
     no_tick_before: Timestamp,
+    /// When those who wait here are looked at because a word of another server's commit was not taken.
+    news_again: Timestamp,
     forgetting: Forgetting,
     tally: Arc<Tally>,
     watchers: Watchers,
@@ -276,7 +279,10 @@ impl<S: Store> Run<S> {
                 .next_deadline(now)
                 .min(next_watch)
                 .max(self.no_tick_before);
-            let deadline = tick_at.min(self.passes.next).min(self.forgetting.next());
+            let deadline = tick_at
+                .min(self.passes.next)
+                .min(self.news_again)
+                .min(self.forgetting.next());
             let pause = if self.submissions.is_empty() {
                 Duration::from_micros(deadline.since(now).as_micros().unsigned_abs())
             } else {
@@ -307,6 +313,10 @@ impl<S: Store> Run<S> {
                 if self.turns.store().is_shared() {
                     self.no_tick_before = now + FAR_TICK_INTERVAL;
                 }
+            }
+            if now >= self.news_again {
+                letters.push(self.own(Command::News(None)));
+                self.news_again = Timestamp::NEVER;
             }
             self.look_at_space(now);
             // This turn begins after the commit that the pass is to follow: one turn does for both.
@@ -427,13 +437,25 @@ impl<S: Store> Run<S> {
         }
     }
 
+    /// Takes requests one by one, each once; then those that another server was in the way of, with patience.
     fn one_by_one(&mut self, requests: &[Request]) -> Result<(), Failure> {
+        let mut left: Vec<Request> = Vec::new();
         for request in requests {
+            if left.len() >= FEW_IN_THE_WAY {
+                left.push(request.clone());
+                continue;
+            }
             let single = std::slice::from_ref(request);
-            let tried = self.try_turn(single, SINGLE_PATIENCE)?;
-            self.end_turn(single, tried)?;
+            match self.try_turn(single, Duration::ZERO)? {
+                Err(NotTaken::Store(StoreError::Busy(_))) => left.push(request.clone()),
+                tried => self.end_turn(single, tried)?,
+            }
         }
-        Ok(())
+        if left.is_empty() {
+            return Ok(());
+        }
+        let tried = self.try_turn(&left, BUSY_PATIENCE)?;
+        self.end_turn(&left, tried)
     }
 
     fn end_turn(&mut self, requests: &[Request], tried: Result<Taken, NotTaken>) -> Result<(), Failure> {
@@ -541,6 +563,9 @@ impl<S: Store> Run<S> {
         }
         if has(requests, &Command::Pass) {
             self.passes.next = later;
+        }
+        if has(requests, &Command::News(None)) {
+            self.news_again = later;
         }
     }
 

@@ -10,7 +10,7 @@ use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::{Changes, Wanted};
 use adjutant_core::set::{Settings, WorkingSet};
-use adjutant_core::task::{Body, Queue, TaskKey};
+use adjutant_core::task::{Body, Queue, Task, TaskKey};
 use adjutant_core::time::{Span, Timestamp};
 use adjutant_store::{CommitError, Forgotten, Store, StoreError};
 
@@ -61,6 +61,8 @@ pub struct Turns<S> {
     named: Wanted,
     /// Queues in whose front the last pass has found something: the next one most likely looks there as well.
     lively: BTreeSet<Queue>,
+    /// Those of the last pass that this turn looks at before anything is decided.
+    looked_at: BTreeSet<Queue>,
 }
 
 impl<S: Store> Turns<S> {
@@ -77,6 +79,7 @@ impl<S: Store> Turns<S> {
             foreseen: Wanted::default(),
             named: Wanted::default(),
             lively: BTreeSet::new(),
+            looked_at: BTreeSet::new(),
         })
     }
 
@@ -142,7 +145,8 @@ impl<S: Store> Turns<S> {
             foreseen.add_named(&sure);
             (foreseen.queues, foreseen.roomy) = (sure.queues, sure.roomy);
             if sure.queues {
-                let fronts = std::mem::take(&mut self.lively).into_iter();
+                self.looked_at = std::mem::take(&mut self.lively);
+                let fronts = self.looked_at.iter().cloned();
                 foreseen.windows = fronts.map(|queue| (queue, None)).collect();
             }
         }
@@ -169,8 +173,9 @@ impl<S: Store> Turns<S> {
             }
         })?;
         let now = rows.latest;
+        // What the rules themselves have asked for, somebody could take.
         for (queue, tasks, _) in &rows.windows {
-            if !tasks.is_empty() && self.lively.len() < MAX_LIVELY {
+            if !tasks.is_empty() && !self.looked_at.contains(queue) && self.lively.len() < MAX_LIVELY {
                 self.lively.insert(queue.clone());
             }
         }
@@ -185,6 +190,7 @@ impl<S: Store> Turns<S> {
     pub fn finish(&mut self, outcome: Outcome) -> Result<Taken, NotTaken> {
         let shared = self.store.is_shared();
         let mut changes = self.set.take_changes(shared);
+        self.keep_lively(&changes);
         let mut taken = Taken {
             answers: outcome.answers,
             last_seq: None,
@@ -218,6 +224,22 @@ impl<S: Store> Turns<S> {
         self.settle();
         self.fill_bodies(&mut taken.answers);
         Ok(taken)
+    }
+
+    /// Of the queues that were looked at beforehand, those from which something has gone are looked at again.
+    fn keep_lively(&mut self, changes: &Changes) {
+        if self.looked_at.is_empty() {
+            return;
+        }
+        let looked_at = std::mem::take(&mut self.looked_at);
+        for change in &changes.tasks {
+            if let Some(queue) = change.before.as_deref().and_then(Task::queue)
+                && looked_at.contains(&queue)
+                && self.lively.len() < MAX_LIVELY
+            {
+                self.lively.insert(queue);
+            }
+        }
     }
 
     /// Between turns: has the store forget a batch of what is over and not kept.

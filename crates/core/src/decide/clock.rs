@@ -42,23 +42,29 @@ impl Turn<'_> {
         due.sort();
         self.set.popped.extend(due.iter().cloned());
         self.with_each(due, |turn, id| turn.check_agent(&id))?;
-        if !self.set.is_complete() {
-            self.check_shared()?;
-        }
+        let are_more_silent = !self.set.is_complete() && self.check_shared()?;
         self.check_lingering()?;
         self.check_cooldowns();
         self.check_tasks()?;
+        if are_more_silent {
+            self.set.wake_task_at(self.now);
+        }
         self.sweep_locks();
         Ok(Reply::Now(Ok(Answer::Done)))
     }
 
     /// Where servers share a store, another one may have been the one that watched and is gone.
-    fn check_shared(&mut self) -> Need<()> {
+    /// Says whether there are more who went silent than one turn deals with.
+    fn check_shared(&mut self) -> Need<bool> {
         let due = self.set.due(self.now)?;
-        let are_more_silent = due.silent.len() > MAX_DUE;
-        self.with_each(due.silent.into_iter().take(MAX_DUE), |turn, id| {
-            turn.check_agent(&id)
+        let mut are_more_silent = false;
+        self.with_each(due.silent.iter().take(MAX_DUE), |turn, id| {
+            turn.check_agent(id)?;
+            // While nobody can be reaped, the next turn would find the same.
+            are_more_silent |= turn.set.agent(id)?.is_some_and(|agent| agent.offline);
+            Ok(())
         })?;
+        are_more_silent &= due.silent.len() > MAX_DUE;
         self.with_each(due.lingering, |turn, key| {
             let attempt = turn.set.attempt(key)?;
             if let Some(until) = attempt.and_then(|attempt| attempt.lingers_until) {
@@ -67,10 +73,10 @@ impl Turn<'_> {
             Ok(())
         })?;
         self.set.wake_task_at(due.next.unwrap_or(Timestamp::NEVER));
-        if !due.tasks.is_empty() || are_more_silent {
+        if !due.tasks.is_empty() {
             self.set.wake_task_at(self.now);
         }
-        Ok(())
+        Ok(are_more_silent)
     }
 
     /// Looks at everything that time changes for an agent, and says when to look again.

@@ -196,7 +196,9 @@ impl Turn<'_> {
                 if !self.may_let_others_by(&task, &gate_of(&aside))? {
                     self.shut(aside);
                 }
-                self.push_front(active, queue, None)
+                // Of a gated queue what stands before it was passed over.
+                let after = queue.gate.is_some().then_some(order);
+                self.push_front(active, queue, after)
             }
         }
     }

@@ -252,6 +252,9 @@ impl Postgres {
             given: BTreeSet::new(),
         }
         .load(&wanted)?;
+        for id in &wanted.agents {
+            self.in_hand.remove(id);
+        }
         for agent in &rows.agents {
             self.remember_in_hand(agent);
         }

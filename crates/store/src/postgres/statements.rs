@@ -54,11 +54,13 @@ statements! {
         AND experience.model = named.model");
     LockLocks = "SELECT name, task, number FROM lock WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
     LockAgents = concat!("SELECT ", agent_columns!(), " FROM agent WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE");
-    // Those that decisions hang on are locked, and the others too where `$2` says so.
+    // Those that decisions hang on are locked, and the others too where `$2` says so. In the order of bytes, as whoever
+    // writes to them at once locks them.
     Scopes = "WITH locked AS MATERIALIZED (SELECT name, version, policy, counter FROM scope \
-        WHERE name = ANY($1::text[]) AND (guarded OR $2) ORDER BY name FOR UPDATE) \
+        WHERE name = ANY($1::text[]) AND (guarded OR $2) ORDER BY name COLLATE \"C\" FOR UPDATE) \
         SELECT name, version, policy, counter, true FROM locked UNION ALL \
-        SELECT name, version, policy, counter, false FROM scope WHERE name = ANY($1::text[]) AND NOT (guarded OR $2)";
+        SELECT name, version, policy, counter, false FROM scope WHERE name = ANY($1::text[]) \
+        AND NOT EXISTS (SELECT FROM locked WHERE locked.name = scope.name)";
     Claims = "SELECT key FROM task WHERE claimed_by = ANY($1::text[]) AND status = $2 ORDER BY key";
     ClassesById = "SELECT id, demand FROM class WHERE id = ANY($1::bigint[])";
 
@@ -91,7 +93,7 @@ statements! {
          AND task.gate = queue.gate LIMIT $1) AS counted) FROM queue";
     LockTakers = concat!("SELECT ", agent_columns!(), " FROM agent WHERE id = ANY($1::text[]) ORDER BY id \
         FOR UPDATE SKIP LOCKED");
-    LockTakersScopes = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) ORDER BY name \
+    LockTakersScopes = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) ORDER BY name COLLATE \"C\" \
         FOR UPDATE SKIP LOCKED";
     ScopeNames = "SELECT name FROM scope WHERE name = ANY($1::text[])";
     Roomy = concat!("SELECT ", agent_columns!(), ", scope.policy, scope.counter FROM agent \
@@ -159,7 +161,7 @@ statements! {
         AS new (id, room, offline, last_seen, home, state) WHERE agent.id = new.id";
     DeleteAgents = "DELETE FROM agent WHERE id = ANY($1::text[])";
     MakeScopes = "INSERT INTO scope (name, guarded, version) SELECT name, starts_with(name, 'agent:'), 0 \
-        FROM unnest($1::text[]) AS new (name) ORDER BY name ON CONFLICT DO NOTHING";
+        FROM unnest($1::text[]) AS new (name) ORDER BY name COLLATE \"C\" ON CONFLICT DO NOTHING";
     UpdatePolicies = "UPDATE scope SET guarded = new.guarded, policy = new.policy, version = version + 1 \
         FROM unnest($1::text[], $2::boolean[], $3::text[]) AS new (name, guarded, policy) WHERE scope.name = new.name";
     UpdateCounters = "UPDATE scope SET counter = new.counter::bigint[] FROM unnest($1::text[], $2::text[]) \
@@ -172,7 +174,8 @@ statements! {
         WHERE scope.name = new.name AND scope.version = new.version \
         AND scope.counter IS NOT DISTINCT FROM new.before::bigint[] RETURNING 1) \
         SELECT 1 / ((SELECT count(*) FROM turn) = 1 AND (SELECT count(*) FROM written) = cardinality($5::text[]))::int";
-    LockScopes = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE";
+    LockScopes = "SELECT name, version, policy, counter FROM scope WHERE name = ANY($1::text[]) \
+        ORDER BY name COLLATE \"C\" FOR UPDATE";
     PutExperiences = concat!("INSERT INTO experience (digest, model, labels, samples) \
         SELECT ", digest!("labels"), " AS digest, model, labels, samples \
         FROM unnest($1::text[], $2::text[], $3::text[]) AS new (labels, model, samples) ORDER BY digest, model \

@@ -1,8 +1,9 @@
 //! What servers that share a PostgreSQL database do to each other. The store in memory says at once that a row is
 //! [held](crate::sharing); here a turn waits for it, or is turned back when it comes to write.
 //!
-//! The bugs that the simulator plants for stores of many servers have their counterparts here: the first counter of a
-//! scope, a dependency that is completed elsewhere, events that overtake each other.
+//! Bugs that only a store of many servers can have are looked for here, on a real database: the first counter of a scope is
+//! made twice (that of a day: `race` in the tests of the program, at midnight), a dependency is completed elsewhere and its
+//! dependents are not told, events overtake each other.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
