@@ -10,7 +10,7 @@ use adjutant_core::rejection::{Rejection, Slug};
 use adjutant_core::retention::Retention;
 use adjutant_core::set::rows::{Changes, Wanted};
 use adjutant_core::set::{Settings, WorkingSet};
-use adjutant_core::task::{Body, Queue, Task, TaskKey};
+use adjutant_core::task::{Body, TaskKey};
 use adjutant_core::time::{Span, Timestamp};
 use adjutant_store::{CommitError, Forgotten, Store, StoreError};
 
@@ -19,9 +19,6 @@ use crate::bodies::Bodies;
 /// A turn is decided again at most so often for missing rows: each round brings what the last one named, and rules
 /// refer to other rows only a few steps deep. A cascade or a long queue takes more.
 const MAX_ROUNDS: usize = 10_000;
-
-/// So many queues are looked at before a turn is decided.
-const MAX_LIVELY: usize = 4;
 
 /// What a turn came to.
 #[derive(Debug, Default)]
@@ -59,10 +56,6 @@ pub struct Turns<S> {
     foreseen: Wanted,
     /// What this turn has named so far.
     named: Wanted,
-    /// Queues in whose front the last pass has found something: the next one most likely looks there as well.
-    lively: BTreeSet<Queue>,
-    /// Those of the last pass that this turn looks at before anything is decided.
-    looked_at: BTreeSet<Queue>,
 }
 
 impl<S: Store> Turns<S> {
@@ -78,8 +71,6 @@ impl<S: Store> Turns<S> {
             bodies: Bodies::default(),
             foreseen: Wanted::default(),
             named: Wanted::default(),
-            lively: BTreeSet::new(),
-            looked_at: BTreeSet::new(),
         })
     }
 
@@ -144,11 +135,6 @@ impl<S: Store> Turns<S> {
             let sure = foresee(requests);
             foreseen.add_named(&sure);
             (foreseen.queues, foreseen.roomy) = (sure.queues, sure.roomy);
-            if sure.queues {
-                self.looked_at = std::mem::take(&mut self.lively);
-                let fronts = self.looked_at.iter().cloned();
-                foreseen.windows = fronts.map(|queue| (queue, None)).collect();
-            }
         }
         if !foreseen.is_empty() {
             now = self.load(&foreseen)?.unwrap_or(now);
@@ -173,12 +159,6 @@ impl<S: Store> Turns<S> {
             }
         })?;
         let now = rows.latest;
-        // What the rules themselves have asked for, somebody could take.
-        for (queue, tasks, _) in &rows.windows {
-            if !tasks.is_empty() && !self.looked_at.contains(queue) && self.lively.len() < MAX_LIVELY {
-                self.lively.insert(queue.clone());
-            }
-        }
         self.set.absorb(wanted, rows);
         Ok(now)
     }
@@ -190,7 +170,6 @@ impl<S: Store> Turns<S> {
     pub fn finish(&mut self, outcome: Outcome) -> Result<Taken, NotTaken> {
         let shared = self.store.is_shared();
         let mut changes = self.set.take_changes(shared);
-        self.keep_lively(&changes);
         let mut taken = Taken {
             answers: outcome.answers,
             last_seq: None,
@@ -224,22 +203,6 @@ impl<S: Store> Turns<S> {
         self.settle();
         self.fill_bodies(&mut taken.answers);
         Ok(taken)
-    }
-
-    /// Of the queues that were looked at beforehand, those from which something has gone are looked at again.
-    fn keep_lively(&mut self, changes: &Changes) {
-        if self.looked_at.is_empty() {
-            return;
-        }
-        let looked_at = std::mem::take(&mut self.looked_at);
-        for change in &changes.tasks {
-            if let Some(queue) = change.before.as_deref().and_then(Task::queue)
-                && looked_at.contains(&queue)
-                && self.lively.len() < MAX_LIVELY
-            {
-                self.lively.insert(queue);
-            }
-        }
     }
 
     /// Between turns: has the store forget a batch of what is over and not kept.

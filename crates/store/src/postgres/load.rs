@@ -50,8 +50,6 @@ pub(super) struct Loading<'a> {
     pub(super) now: Timestamp,
     /// How many tasks the agents of this turn could take, as far as is known.
     pub(super) places: &'a mut Option<usize>,
-    /// How many it were in the last turn that knew.
-    pub(super) places_before: Option<usize>,
     /// The tasks that it has given.
     pub(super) given: BTreeSet<i64>,
 }
@@ -331,8 +329,7 @@ impl Loading<'_> {
 
     /// As many tasks of a queue as may find an agent in this turn: they are locked, and others pass them over.
     fn stretch(&self) -> usize {
-        let places = self.places.or(self.places_before);
-        places.map_or(WINDOW_STRETCH, |places| {
+        self.places.map_or(WINDOW_STRETCH, |places| {
             places.clamp(LEAST_STRETCH, LONGEST_STRETCH)
         })
     }

@@ -87,8 +87,6 @@ pub struct Postgres {
     begun: bool,
     /// How many tasks the agents of this turn could take, as far as is known.
     places: Option<usize>,
-    /// How many it were in the last turn that knew.
-    places_before: Option<usize>,
     /// Whether the next turn locks also what it usually only reads: the one before was turned back for that.
     careful: bool,
     /// So many turns to come look at what others have used of scopes before they write to it.
@@ -142,7 +140,6 @@ impl Postgres {
             turn: 0,
             begun: false,
             places: None,
-            places_before: None,
             careful: false,
             in_company: 0,
             seen: HashMap::new(),
@@ -248,7 +245,6 @@ impl Postgres {
             frame,
             now: self.now,
             places: &mut self.places,
-            places_before: self.places_before,
             given: BTreeSet::new(),
         }
         .load(&wanted)?;
@@ -269,7 +265,7 @@ impl Postgres {
     /// Nothing of the turn is remembered.
     fn end_turn(&mut self) {
         self.begun = false;
-        self.places_before = self.places.take().or(self.places_before);
+        self.places = None;
         self.seen.clear();
         self.named.replays.clear();
         self.named.jobs.clear();
