@@ -108,9 +108,9 @@ impl Presence {
         agent
     }
 
-    /// How a change of an agent is to be written. One that `acted` took or ended something: then the number of its sync
-    /// is stored with it, so that an older one that comes by another server is known to be older.
-    pub(super) fn place(&self, before: Option<&Agent>, now: &Agent, acted: bool) -> Written {
+    /// How a change of an agent is to be written. One that `took` something has its number stored: an older sync, which
+    /// does not list it yet and comes by another server, is then known to be older.
+    pub(super) fn place(&self, before: Option<&Agent>, now: &Agent, took: bool) -> Written {
         let word = Heard::last_of(now);
         let (Some(before), Some(met)) = (before, self.met.get(&now.id)) else {
             return Written::At(self.server, word);
@@ -121,7 +121,7 @@ impl Presence {
             last_n: before.last_n,
             ..now.clone()
         } == *before;
-        if is_only_word && is_at_home && !acted {
+        if is_only_word && is_at_home && !took {
             Written::Not
         } else if is_at_home || Self::spoke(before, now) {
             Written::At(self.server, word)

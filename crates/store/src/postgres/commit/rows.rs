@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use adjutant_core::agent::Agent;
+use adjutant_core::attempt::{Attempt, AttemptState};
 use adjutant_core::name::AgentId;
 use adjutant_core::set::rows::Changes;
 use adjutant_core::task::{Gate, Task, TaskKey};
@@ -367,8 +368,14 @@ fn agents(changes: &Changes, presence: &Presence, batch: &mut Batch) -> Vec<(Age
     }
     let (mut new, mut moved, mut gone) = (Columns::default(), Columns::default(), Vec::new());
     let mut heard = Vec::new();
-    let attempts = changes.attempts.iter().filter_map(|change| change.now.as_deref());
-    let acted: HashSet<&AgentId> = attempts.map(|attempt| &attempt.agent).collect();
+    let is_taken = |attempt: &Attempt| attempt.state == AttemptState::Taken;
+    let took: HashSet<&AgentId> = changes
+        .attempts
+        .iter()
+        .filter(|change| !change.before.as_deref().is_some_and(is_taken))
+        .filter_map(|change| change.now.as_deref().filter(|now| is_taken(now)))
+        .map(|attempt| &attempt.agent)
+        .collect();
     for change in &changes.agents {
         let before = change.before.as_deref();
         let Some(now) = change.now.as_deref() else {
@@ -379,7 +386,7 @@ fn agents(changes: &Changes, presence: &Presence, batch: &mut Batch) -> Vec<(Age
         if before.is_none_or(|before| Presence::spoke(before, now)) {
             heard.push((change.key.clone(), Some(Heard::last_of(now))));
         }
-        match presence.place(before, now, acted.contains(&now.id)) {
+        match presence.place(before, now, took.contains(&now.id)) {
             Written::Not => {}
             Written::At(home, last) if before.is_none() => new.push(now, home, last),
             Written::At(home, last) => moved.push(now, home, last),
