@@ -109,7 +109,6 @@ impl Engine {
         let longest_wait = Duration::from_micros(settings.agent_ttl.part(3).as_micros().unsigned_abs());
         let far = store.is_shared();
         let lease_ttl = settings.agent_ttl;
-        let watch_interval = lease_ttl.part(8);
         let first_pass = if far { Timestamp::EPOCH } else { Timestamp::NEVER };
         let (inbox, mail) = sync_channel(INBOX);
         let news = inbox.clone();
@@ -135,7 +134,6 @@ impl Engine {
             waiting: HashMap::new(),
             tickets: Arc::clone(&tickets),
             lease_ttl,
-            watch_interval,
             next_space: Timestamp::EPOCH,
             low: false,
             dismissed: false,
@@ -220,7 +218,6 @@ struct Run<S> {
     waiting: HashMap<Ticket, oneshot::Sender<Result<Answer, Refusal>>>,
     tickets: Arc<AtomicU64>,
     lease_ttl: Span,
-    watch_interval: Span,
     next_space: Timestamp,
     low: bool,
     dismissed: bool,
@@ -309,7 +306,7 @@ impl<S: Store> Run<S> {
             let now = self.clock.now();
             if now >= tick_at {
                 letters.push(self.own(Command::Tick));
-                next_watch = now + self.watch_interval;
+                next_watch = now + self.lease_ttl.part(8);
                 if self.turns.store().is_shared() {
                     self.no_tick_before = now + FAR_TICK_INTERVAL;
                 }

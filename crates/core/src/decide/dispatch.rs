@@ -90,19 +90,12 @@ impl Turn<'_> {
             // Nothing can start, whatever it is: nobody is to be moved.
             concerned.clear();
         }
-        for queue in concerned {
+        self.with_each(concerned, |turn, queue| {
             // A search goes on where it stopped, unless something has changed for those before.
             let cursor = active.cursors.get(&queue).copied();
             let cursor = cursor.filter(|_| !fresh.contains(&queue));
-            match self.push_front(&mut active, queue, cursor) {
-                // What the other queues lack is loaded with it.
-                Ok(()) | Err(Halt::Missing) => {}
-                Err(halt) => return Err(halt),
-            }
-        }
-        if self.set.wants_more() {
-            return Err(Halt::Missing);
-        }
+            turn.push_front(&mut active, queue, cursor)
+        })?;
         if !self.set.is_complete() {
             // What may stand in the way of each is loaded at once: one after the other, each would be a journey.
             let fronts: Vec<DispatchOrder> = active.fronts.iter().map(|(order, _)| *order).collect();

@@ -185,6 +185,26 @@ impl Turn<'_> {
         Ok(views)
     }
 
+    /// The tasks of a batch as they are shown, each in the place of its item.
+    fn views_of<T>(
+        &mut self,
+        items: Vec<Result<T, Rejection>>,
+        mut task: impl FnMut(&mut Self, T) -> Need<Arc<Task>>,
+    ) -> Need<Vec<Result<TaskView, Rejection>>> {
+        let mut views = Vec::with_capacity(items.len());
+        self.with_each(items, |turn, item| {
+            views.push(match item {
+                Ok(item) => {
+                    let task = task(turn, item)?;
+                    Ok(turn.view(&task)?)
+                }
+                Err(rejection) => Err(rejection),
+            });
+            Ok(())
+        })?;
+        Ok(views)
+    }
+
     fn run(&mut self, request: &Request) -> Need<Reply> {
         let Some(idempotency) = request
             .idempotency
@@ -330,29 +350,10 @@ impl Turn<'_> {
                 Ok(Answer::Task(Box::new(self.view(&task)?)))
             }
             Reply::Then(task) => Ok(Answer::Task(Box::new(self.view(&task)?))),
-            Reply::Batch(items) => {
-                let mut views = Vec::with_capacity(items.len());
-                for item in items {
-                    views.push(match item {
-                        Ok(key) => {
-                            let task = self.set.task(key)?;
-                            Ok(self.view(&task)?)
-                        }
-                        Err(rejection) => Err(rejection),
-                    });
-                }
-                Ok(Answer::Batch(views))
-            }
-            Reply::BatchThen(items) => {
-                let mut views = Vec::with_capacity(items.len());
-                for item in items {
-                    views.push(match item {
-                        Ok(task) => Ok(self.view(&task)?),
-                        Err(rejection) => Err(rejection),
-                    });
-                }
-                Ok(Answer::Batch(views))
-            }
+            Reply::Batch(items) => Ok(Answer::Batch(
+                self.views_of(items, |turn, key| turn.set.task(key))?,
+            )),
+            Reply::BatchThen(items) => Ok(Answer::Batch(self.views_of(items, |_, task| Ok(task))?)),
             Reply::Sync(sync) => return self.answer_sync(ticket, *sync),
         }))
     }

@@ -21,7 +21,7 @@ use crate::command::{Answer, Start, Stop, Sync, SyncAnswer, TaskView, Ticket};
 use crate::event::EventKind;
 use crate::name::{AgentId, TaskId};
 use crate::rejection::{Rejection, Slug};
-use crate::set::{Halt, Need, Opened, Waiter};
+use crate::set::{Need, Opened, Waiter};
 use crate::task::Task;
 use crate::time::Span;
 
@@ -109,28 +109,21 @@ impl Turn<'_> {
             sync.done.iter().map(|done| (&done.id, done.attempt)).collect();
         let mut running = Vec::with_capacity(listed.len());
         let mut strange = Vec::new();
-        let mut missing = false;
-        for item in listed {
+        self.with_each(listed, |turn, item| {
             let ends =
                 finished.contains(&(&item.id, Some(item.attempt))) || finished.contains(&(&item.id, None));
-            match self.hear_running(&sync.agent, &item.id, item.attempt) {
-                Ok(Ok(key)) => running.push(key),
+            match turn.hear_running(&sync.agent, &item.id, item.attempt)? {
+                Ok(key) => running.push(key),
                 // What it reports as done in the same call needs no stop.
-                Ok(Err(_)) if ends => {}
-                Ok(Err(reason)) => {
-                    strange.push(Stop {
-                        id: item.id.clone(),
-                        attempt: item.attempt,
-                        reason,
-                    });
-                }
-                Err(Halt::Missing) => missing = true,
-                Err(halt) => return Err(halt),
+                Err(_) if ends => {}
+                Err(reason) => strange.push(Stop {
+                    id: item.id.clone(),
+                    attempt: item.attempt,
+                    reason,
+                }),
             }
-        }
-        if missing {
-            return Err(Halt::Missing);
-        }
+            Ok(())
+        })?;
         self.hear_silence(&sync.agent, &running)?;
         Ok(Reply::Sync(Box::new(PendingSync {
             agent: sync.agent.clone(),
@@ -269,13 +262,7 @@ impl Turn<'_> {
             self.set.waiters.put(sync.agent, Some(Arc::new(waiter)));
             return Ok(None);
         }
-        let mut done = Vec::with_capacity(sync.done.len());
-        for item in sync.done {
-            done.push(match item {
-                Ok(task) => Ok(self.view(&task)?),
-                Err(rejection) => Err(rejection),
-            });
-        }
+        let done = self.views_of(sync.done, |_, task| Ok(task))?;
         Ok(Some(Ok(self.sync_answer(&agent, start, stop, done))))
     }
 

@@ -126,13 +126,11 @@ impl Loading<'_> {
             .flat_map(|page| &page.list)
             .map(|(dependent, _)| dependent.0)
             .collect();
-        if !dependents.is_empty() {
-            self.tasks_by_key(dependents, &mut rows)?;
-            // One that was forgotten meanwhile depends on nothing any more.
-            for page in &mut rows.dependents {
-                page.list
-                    .retain(|(dependent, _)| self.given.contains(&dependent.0));
-            }
+        self.tasks_by_key(dependents, &mut rows)?;
+        // One that was forgotten meanwhile depends on nothing any more.
+        for page in &mut rows.dependents {
+            page.list
+                .retain(|(dependent, _)| self.given.contains(&dependent.0));
         }
         Ok(rows)
     }
